@@ -1,0 +1,139 @@
+"""Loads `oncall.yaml` and `policy.yaml`: worker-local facts that no workflow can override.
+
+Any path in `oncall.yaml` is relative to the file itself. A mistake is one line: file, field, what is wrong.
+"""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from oncall.model.access import Approvers
+from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.frozen import Frozen
+from oncall.model.policy import Policy
+
+ENV_CONFIG = "ONCALL_CONFIG"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ConnectConfig(Frozen):
+    """A 1Password Connect server. A token comes from a file or, failing that, from the environment.
+
+    `read_token_file` belongs to workers that investigate, `write_token_file` to workers that remediate; none needs both.
+    """
+
+    url: str
+    read_token_file: Path | None = None
+    write_token_file: Path | None = None
+
+
+class References(Frozen):
+    """Where the credentials are, as `op://` references; `{region}` stands for a region's section."""
+
+    database_read: str = "op://Infrastructure/prod-db-readonly/{region}"
+    cache_read: str = "op://Infrastructure/cache-readonly/{region}"
+    instances_read: str = "op://Infrastructure/k8s-prod-readonly/credential"
+    database_write: str = "op://Infrastructure-Write/prod-db-rwaccess/{region}"
+    flags_write: str = "op://Infrastructure-Write/config-service"
+
+
+class SourcesConfig(Frozen):
+    """What is read: a folder of Parquet telemetry with its catalogue, and the instance registry's URL."""
+
+    telemetry: Path
+    instances: str | None = None
+
+
+class IncidentConfig(Frozen):
+    """Defaults of an incident."""
+
+    answer_by_s: int = Field(default=1800, ge=1, le=12 * 3600)
+    grant_s: int = Field(default=3600, ge=60, le=12 * 3600)
+    quorum: float = Field(default=0.8, gt=0, le=1)
+    lookback_s: int = Field(default=300, ge=60, le=24 * 3600)
+
+
+class Config(Frozen):
+    """The whole of `oncall.yaml`."""
+
+    tenant: str = "oncall"
+    state: Path
+    approvers: Path
+    policy: Path
+    connect: ConnectConfig
+    sources: SourcesConfig
+    references: References = References()
+    incident: IncidentConfig = IncidentConfig()
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{path}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{path}{where}: {error.problem or 'not valid YAML'}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{path}: not valid YAML") from None
+    if not isinstance(data, dict):
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{path}: expected a mapping of settings")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{path}: {field}: {first['msg']}") from None
+
+
+def load_config(path: Path | None = None) -> Config:
+    """`oncall.yaml` at `path`, else at `$ONCALL_CONFIG`, else in the working directory, with absolute paths.
+
+    Raises Terminal(BAD_CONFIG) with one line that names the file and the field.
+    """
+    path = (path or Path(os.environ.get(ENV_CONFIG, "oncall.yaml"))).absolute()
+    config = _read(path, Config)
+    base = path.parent
+    connect = config.connect.model_copy(
+        update={
+            name: base / value
+            for name in ("read_token_file", "write_token_file")
+            if (value := getattr(config.connect, name)) is not None
+        }
+    )
+    sources = config.sources.model_copy(update={"telemetry": base / config.sources.telemetry})
+    return config.model_copy(
+        update={
+            "state": base / config.state,
+            "approvers": base / config.approvers,
+            "policy": base / config.policy,
+            "connect": connect,
+            "sources": sources,
+        }
+    )
+
+
+def load_policy(path: Path) -> Policy:
+    """The policy at `path`. Raises Terminal(BAD_CONFIG)."""
+    return _read(path, Policy)
+
+
+class _People(Frozen):
+    people: dict[str, str]
+
+
+def load_approvers(directory: Path) -> Approvers:
+    """`allowed_signers` and `people.yaml` (`people: {"SHA256:…": name}`) in `directory`.
+
+    Raises Terminal(BAD_CONFIG).
+    """
+    signers = directory / "allowed_signers"
+    try:
+        text = signers.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{signers}: cannot be read; run `starter.py keys init` first") from None
+    return Approvers(allowed_signers=text, people=_read(directory / "people.yaml", _People).people)

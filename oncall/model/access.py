@@ -1,0 +1,116 @@
+"""What a human is asked, what they answered, and what that opened."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from oncall.model.action import Parameters, Target
+from oncall.model.alert import Severity
+from oncall.model.frozen import Frozen
+
+NAMESPACE_DECISION = "oncall-decision"
+NAMESPACE_TRIGGER = "oncall-trigger"
+
+
+class AccessKind(StrEnum):
+    """READ opens telemetry and probes; WRITE opens exactly one action."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class Intent(Frozen):
+    """The one effect that a WRITE request asks for."""
+
+    version: int = 1
+    parameters: Parameters
+    target: Target
+
+
+class AccessRequest(Frozen):
+    """What a human signs, by its digest. Every field is part of the digest, so none can change after the yes.
+
+    `requester` is the person whose signature opened the incident, or None. `evidence_digest` names the signed synthesis
+    that the action follows from (WRITE only). Times are UTC.
+    """
+
+    schema_id: Literal["oncall.access-request/1"] = "oncall.access-request/1"
+    kind: AccessKind
+    tenant: str
+    incident_id: str
+    requester: str | None
+    severity: Severity
+    purpose: str
+    references: tuple[str, ...]
+    intent: Intent | None = None
+    evidence_digest: str | None = None
+    policy_digest: str
+    ledger_id: str
+    nonce: str
+    not_before: datetime
+    answer_by: datetime
+    grant_expires_at: datetime
+
+
+class Decision(Frozen):
+    """A human's yes or no to one request digest, with the SSH signature that makes it one.
+
+    The signature (armored SSHSIG, namespace `oncall-decision`) is over the canonical JSON of the other fields.
+    """
+
+    schema_id: Literal["oncall.decision/1"] = "oncall.decision/1"
+    request_digest: str
+    approved: bool
+    reason: str = ""
+    decided_at: datetime
+    signature: str = ""
+
+
+class Approvers(Frozen):
+    """Who may decide: an OpenSSH allowed_signers text, and a map of key fingerprints (`SHA256:…`) to people."""
+
+    allowed_signers: str
+    people: dict[str, str]
+
+
+class Grant(Frozen):
+    """What an approved request opened. Its id is derived from the request digest; it holds no secret."""
+
+    grant_id: str
+    request_digest: str
+    kind: AccessKind
+    references: tuple[str, ...]
+    holder: str
+    not_before: datetime
+    expires_at: datetime
+
+
+class DecisionOutcome(StrEnum):
+    """What became of one decision that reached a gate."""
+
+    APPROVED = "approved"
+    DENIED = "denied"
+    DUPLICATE = "duplicate"
+    LATE = "late"
+    UNKNOWN_REQUEST = "unknown_request"
+    REFUSED = "refused"
+
+
+class GateStatus(StrEnum):
+    """Where a request stands."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    NOT_REQUIRED = "not_required"
+
+
+class DecisionRecord(Frozen):
+    """One decision as a gate saw it: who (None when the signature did not verify), when, and what became of it."""
+
+    outcome: DecisionOutcome
+    person: str | None
+    received_at: datetime
+    detail: str = ""

@@ -1,0 +1,39 @@
+"""Names that leave the process: queues, workflow types and ids, signals, queries, search attributes."""
+
+from enum import StrEnum
+
+INCIDENT_WORKFLOW = "incident"
+
+SIGNAL_DECIDE = "decide"
+SIGNAL_ABORT = "abort"
+QUERY_STATUS = "status"
+QUERY_APPROVALS = "approvals"
+QUERY_REPORT = "report"
+
+
+class Queue(StrEnum):
+    """Task queues, one per worker role. A queue is an address, not a security boundary."""
+
+    ORCHESTRATE = "oncall-orchestrate"
+    INVESTIGATE = "oncall-investigate"
+    REMEDIATE = "oncall-remediate"
+
+
+class SearchAttribute(StrEnum):
+    """Keyword search attributes; the namespace must know them before a worker starts."""
+
+    SEVERITY = "OncallSeverity"
+    STATUS = "OncallStatus"
+    ANOMALY = "OncallAnomaly"
+    SERVICE = "OncallService"
+    REGION = "OncallRegion"
+
+
+def incident_workflow_id(fingerprint: str) -> str:
+    """The workflow id of an incident: its alert's fingerprint, so that a duplicate joins the running one."""
+    return f"incident-{fingerprint}"
+
+
+def agent_uri(tenant: str, region: str, incident_id: str, specialist: str, service: str, attempt: int) -> str:
+    """The SPIFFE id of one agent attempt (https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/)."""
+    return f"spiffe://{tenant}/{region}/incident/{incident_id}/{specialist}/{service}/attempt/{attempt}"

@@ -1,0 +1,27 @@
+"""One tool call and what it returned."""
+
+from datetime import datetime
+from typing import Any
+
+from oncall.model.frozen import Frozen
+
+
+class Observation(Frozen):
+    """A tool call: which tool, with which arguments, over which range, and the value it returned.
+
+    `value` is JSON. `sha256` is the hex digest of the canonical value. `reproducible` is true for ranged telemetry
+    (running it again gives the same digest), false for live probes. `truncated` says which bound cut the value.
+    Values may hold untrusted text.
+    """
+
+    id: str
+    agent: str
+    tool: str
+    arguments: dict[str, Any]
+    range_from: datetime | None = None
+    range_to: datetime | None = None
+    taken_at: datetime
+    value: Any
+    sha256: str
+    reproducible: bool
+    truncated: str | None = None
