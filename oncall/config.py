@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class ConnectConfig(Frozen):
     """A 1Password Connect server. A token comes from a file or, failing that, from the environment.
 
-    `read_token_file` belongs to workers that investigate, `write_token_file` to workers that remediate; none needs both.
+    `read_token_file` is for workers that investigate, `write_token_file` for those that remediate; none needs both.
     """
 
     url: str
@@ -38,14 +38,29 @@ class References(Frozen):
     cache_read: str = "op://Infrastructure/cache-readonly/{region}"
     instances_read: str = "op://Infrastructure/k8s-prod-readonly/credential"
     database_write: str = "op://Infrastructure-Write/prod-db-rwaccess/{region}"
+    cloudwatch_read: str = "op://Infrastructure/aws-cloudwatch/credential"
     flags_write: str = "op://Infrastructure-Write/config-service"
+
+    def read_set(self, regions: tuple[str, ...]) -> tuple[str, ...]:
+        """Every READ reference of these regions: what a human opens when they approve READ access."""
+        per_region = (self.database_read, self.cache_read)
+        fields = ("username", "password", "server")
+        return (
+            *(f"{base.format(region=r)}/{field}" for base in per_region for r in regions for field in fields),
+            self.instances_read,
+            self.cloudwatch_read,
+        )
 
 
 class SourcesConfig(Frozen):
-    """What is read: a folder of Parquet telemetry with its catalogue, and the instance registry's URL."""
+    """What is read: a folder of Parquet telemetry with its catalogue, and the instance registry's URL.
+
+    `recordings` is the folder below which recorded incidents may be named.
+    """
 
     telemetry: Path
     instances: str | None = None
+    recordings: Path | None = None
 
 
 class IncidentConfig(Frozen):
@@ -105,7 +120,13 @@ def load_config(path: Path | None = None) -> Config:
             if (value := getattr(config.connect, name)) is not None
         }
     )
-    sources = config.sources.model_copy(update={"telemetry": base / config.sources.telemetry})
+    recordings = config.sources.recordings
+    sources = config.sources.model_copy(
+        update={
+            "telemetry": base / config.sources.telemetry,
+            "recordings": None if recordings is None else base / recordings,
+        }
+    )
     return config.model_copy(
         update={
             "state": base / config.state,

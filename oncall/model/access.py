@@ -10,6 +10,7 @@ from oncall.model.frozen import Frozen
 
 NAMESPACE_DECISION = "oncall-decision"
 NAMESPACE_TRIGGER = "oncall-trigger"
+NAMESPACE_ABORT = "oncall-abort"
 
 
 class AccessKind(StrEnum):
@@ -63,6 +64,20 @@ class Decision(Frozen):
     approved: bool
     reason: str = ""
     decided_at: datetime
+    signature: str = ""
+
+
+class AbortOrder(Frozen):
+    """A person's order to stop one incident at its next safe point, never within an action.
+
+    The signature (armored SSHSIG, namespace `oncall-abort`) is over the canonical JSON of the other fields.
+    """
+
+    schema_id: Literal["oncall.abort/1"] = "oncall.abort/1"
+    incident_id: str
+    run_id: str
+    reason: str
+    ordered_at: datetime
     signature: str = ""
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from oncall.model.access import AccessRequest, DecisionRecord, GateStatus
+from oncall.model.access import AccessRequest, Decision, DecisionRecord, GateStatus
 from oncall.model.action import Action
 from oncall.model.coverage import Coverage
 from oncall.model.frozen import Frozen
@@ -43,7 +43,10 @@ class PhaseSpan(Frozen):
 
 
 class Gate(Frozen):
-    """A request and where it stands. `history` holds every decision that arrived, refused ones included."""
+    """A request and where it stands.
+
+    `history` holds the first decisions that arrived, refused ones included; `refused` counts all that were refused.
+    """
 
     request_id: str
     request_digest: str
@@ -56,6 +59,8 @@ class Gate(Frozen):
     decided_at: datetime | None = None
     grant_id: str | None = None
     history: tuple[DecisionRecord, ...] = ()
+    refused: int = 0
+    decisions: tuple[Decision, ...] = ()
 
 
 class PendingApproval(Frozen):

@@ -37,3 +37,13 @@ def incident_workflow_id(fingerprint: str) -> str:
 def agent_uri(tenant: str, region: str, incident_id: str, specialist: str, service: str, attempt: int) -> str:
     """The SPIFFE id of one agent attempt (https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/)."""
     return f"spiffe://{tenant}/{region}/incident/{incident_id}/{specialist}/{service}/attempt/{attempt}"
+
+
+def pool_uri(tenant: str, name: str) -> str:
+    """The SPIFFE id of a pool of workers; its key is the one that verifiers pin."""
+    return f"spiffe://{tenant}/pool/{name}"
+
+
+def worker_uri(tenant: str, name: str) -> str:
+    """The SPIFFE id of one worker process."""
+    return f"spiffe://{tenant}/worker/{name}"

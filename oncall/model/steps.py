@@ -1,8 +1,8 @@
 """The typed steps: the only way a workflow reaches an activity.
 
 A step binds an activity's name to its queue, its input and its output, so that neither side imports the other. One
-model goes in and one comes out. The type variables are invariant on purpose: inferred covariance would let a wrong argument
-type-check.
+model goes in and one comes out. The type variables are invariant on purpose: inferred covariance would let a wrong
+argument type-check.
 """
 
 from dataclasses import dataclass

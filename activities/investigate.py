@@ -1,0 +1,75 @@
+"""One agent: a fresh key, its specialist's tools, one signed finding in blob storage."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from oncall.access.read import ReadBroker
+from oncall.analyst.examine import examine
+from oncall.tools.toolkit import Toolkit
+from temporalio import activity
+
+from activities.credentials import Held, RequestMeter
+from activities.implements import implements
+from activities.sources import Sources
+from oncall.blobs.store import BlobStore
+from oncall.config import Config
+from oncall.model.finding import FindingRef
+from oncall.model.names import agent_uri
+from oncall.model.steps import INVESTIGATE, InvestigateIn
+from oncall.trust.identity import Identity
+
+FINDING_TYPE = "application/vnd.oncall.finding+json"
+CERTIFICATE_LIFETIME = timedelta(minutes=15)
+
+
+class Investigate:
+    """Runs agents of this worker."""
+
+    def __init__(
+        self,
+        config: Config,
+        broker: ReadBroker,
+        blobs: BlobStore,
+        worker: Identity,
+        sources: Sources,
+        meter: RequestMeter,
+    ) -> None:
+        self._config = config
+        self._broker = broker
+        self._blobs = blobs
+        self._worker = worker
+        self._sources = sources
+        self._meter = meter
+
+    @implements(INVESTIGATE)
+    async def investigate(self, task: InvestigateIn) -> FindingRef:
+        """The stub of one agent's finding; the finding itself is an envelope signed by the agent's own key."""
+        agent = task.agent
+        attempt = activity.info().attempt
+        uri = agent_uri(task.tenant, agent.region, task.incident_id, agent.specialist, agent.service, attempt)
+        now = datetime.now(UTC)
+        identity = self._worker.issue(uri, now - timedelta(minutes=1), now + CERTIFICATE_LIFETIME)
+        toolkit = Toolkit(
+            agent=agent,
+            uri=uri,
+            as_of=task.as_of,
+            lookback_s=self._config.incident.lookback_s,
+            telemetry=self._sources.telemetry(task.recording),
+            instances_url=self._config.sources.instances,
+            references=self._config.references,
+            credentials=Held(self._broker, task.grant_digest, uri) if task.grant_digest else None,
+        )
+        finding = await examine(toolkit)
+        envelope = identity.sign(FINDING_TYPE, finding)
+        digest = await asyncio.to_thread(self._blobs.put, envelope.model_dump_json().encode())
+        return FindingRef(
+            agent=uri,
+            specialist=agent.specialist,
+            service=agent.service,
+            region=agent.region,
+            health=finding.health,
+            score=finding.score,
+            digest=digest,
+            signature=envelope.signature,
+            secret_requests=self._meter.take(),
+        )

@@ -1,0 +1,24 @@
+"""How an incident may be called once it is over."""
+
+from collections.abc import Iterable
+
+from oncall.model.action import Outcome
+from oncall.model.incident import Ending
+from oncall.model.verification import Verification
+
+TOUCHED = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.UNKNOWN})
+"""Outcomes after which the estate may have changed, so that recovery must be measured."""
+
+
+def touched(outcomes: Iterable[Outcome]) -> bool:
+    """Whether any action may have changed the estate."""
+    return any(outcome in TOUCHED for outcome in outcomes)
+
+
+def ending(outcomes: Iterable[Outcome], verification: Verification | None) -> Ending:
+    """The ending that the measurements allow. Without a measurement of recovery nothing is `resolved`."""
+    if verification is None or not touched(outcomes):
+        return Ending.UNRESOLVED
+    if verification.recovered:
+        return Ending.RESOLVED
+    return Ending.MITIGATED if verification.improved else Ending.UNRESOLVED

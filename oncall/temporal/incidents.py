@@ -1,0 +1,155 @@
+"""What clients do with incidents: open, look, decide, abort, read the record.
+
+Every call raises Terminal(NOT_FOUND) for an incident that does not exist and Retryable(TEMPORAL_UNREACHABLE) when the
+server does not answer.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowQueryFailedError
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from oncall.model import names
+from oncall.model.access import AbortOrder, Decision
+from oncall.model.alert import Opening
+from oncall.model.errors import ErrorCode, Retryable, Terminal
+from oncall.model.incident import IncidentStatus, PendingApproval
+from oncall.model.names import Queue, SearchAttribute
+from oncall.model.report import IncidentReport
+
+RPC_TIMEOUT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An incident that runs now; `joined` when it already ran before."""
+
+    incident_id: str
+    workflow_id: str
+    run_id: str
+    joined: bool
+
+
+@asynccontextmanager
+async def _boundary(what: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except WorkflowQueryFailedError as error:
+        raise Retryable(
+            ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: the workflow did not answer: {error.message}"
+        ) from None
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise Terminal(ErrorCode.NOT_FOUND, f"{what} does not exist") from None
+        if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
+            message = f"{what}: no answer from the workflow; is a worker running (`worker.py --role orchestrate`)?"
+            raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, message) from None
+        if error.status is RPCStatusCode.FAILED_PRECONDITION:
+            raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: {error.message}; is a worker running?") from None
+        raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: Temporal answered {error.message}") from None
+
+
+def _handle(client: Client, incident_id: str, run_id: str | None = None) -> WorkflowHandle[object, IncidentReport]:
+    return client.get_workflow_handle(incident_id, run_id=run_id, result_type=IncidentReport)
+
+
+async def open_incident(client: Client, opening: Opening) -> Opened:
+    """Start the incident's workflow, or join the one that runs under the same id."""
+    values = {SearchAttribute.SEVERITY: str(opening.severity), SearchAttribute.ANOMALY: opening.anomaly_type}
+    async with _boundary(f"incident {opening.incident_id}"):
+        handle = await client.start_workflow(
+            names.INCIDENT_WORKFLOW,
+            opening,
+            id=opening.incident_id,
+            task_queue=Queue.ORCHESTRATE,
+            result_type=IncidentReport,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            request_eager_start=False,
+            static_summary=f"{opening.severity} {opening.anomaly_type}",
+            search_attributes=TypedSearchAttributes(
+                [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in values.items()]
+            ),
+        )
+        description = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        joined = (await _first_opening(handle)).opened_at != opening.opened_at
+        return Opened(opening.incident_id, handle.id, description.run_id, joined)
+
+
+async def _first_opening(handle: WorkflowHandle[object, IncidentReport]) -> Opening:
+    async for event in handle.fetch_history_events(page_size=1):
+        payloads = event.workflow_execution_started_event_attributes.input.payloads
+        return Opening.model_validate_json(payloads[0].data)
+    raise Terminal(ErrorCode.NOT_FOUND, f"incident {handle.id} has no history")
+
+
+async def status(client: Client, incident_id: str) -> IncidentStatus:
+    """One look at an incident."""
+    async with _boundary(f"incident {incident_id}"):
+        found: IncidentStatus = await _handle(client, incident_id).query(
+            names.QUERY_STATUS, result_type=IncidentStatus, rpc_timeout=RPC_TIMEOUT
+        )
+    return found
+
+
+async def approvals(client: Client, incident_id: str) -> tuple[PendingApproval, ...]:
+    """What waits for a human in one incident."""
+    async with _boundary(f"incident {incident_id}"):
+        found = await _handle(client, incident_id).query(
+            names.QUERY_APPROVALS, result_type=list[PendingApproval], rpc_timeout=RPC_TIMEOUT
+        )
+    return tuple(found)
+
+
+async def running(client: Client) -> list[str]:
+    """The ids of the incidents that run now, newest first."""
+    query = f"WorkflowType = '{names.INCIDENT_WORKFLOW}' AND ExecutionStatus = 'Running'"
+    async with _boundary("the list of incidents"):
+        return [execution.id async for execution in client.list_workflows(query, rpc_timeout=RPC_TIMEOUT)]
+
+
+async def all_approvals(client: Client) -> tuple[PendingApproval, ...]:
+    """What waits for a human anywhere."""
+    return tuple([waiting for incident in await running(client) for waiting in await approvals(client, incident)])
+
+
+async def decide(client: Client, incident_id: str, decision: Decision) -> None:
+    """Send a decision. What becomes of it is for the workflow to say: read the report or the approvals afterwards."""
+    async with _boundary(f"running incident {incident_id}"):
+        await _handle(client, incident_id).signal(names.SIGNAL_DECIDE, decision, rpc_timeout=RPC_TIMEOUT)
+
+
+async def abort(client: Client, order: AbortOrder) -> None:
+    """Send a signed order to stop."""
+    async with _boundary(f"running incident {order.incident_id}"):
+        handle = _handle(client, order.incident_id, order.run_id)
+        await handle.signal(names.SIGNAL_ABORT, order, rpc_timeout=RPC_TIMEOUT)
+
+
+async def report(client: Client, incident_id: str) -> IncidentReport:
+    """The report: the workflow's result once it has closed, what it knows so far while it runs."""
+    handle = _handle(client, incident_id)
+    async with _boundary(f"incident {incident_id}"):
+        description = await handle.describe(rpc_timeout=RPC_TIMEOUT)
+        if description.status is WorkflowExecutionStatus.COMPLETED:
+            return await handle.result()
+        found: IncidentReport = await handle.query(
+            names.QUERY_REPORT, result_type=IncidentReport, rpc_timeout=RPC_TIMEOUT
+        )
+    return found
+
+
+async def history_json(client: Client, incident_id: str, run_id: str | None = None) -> str:
+    """The whole event history as Temporal's JSON, as `temporal workflow show --output json` prints it."""
+    async with _boundary(f"incident {incident_id}"):
+        return (await _handle(client, incident_id, run_id).fetch_history()).to_json()

@@ -1,0 +1,41 @@
+"""Re-executes a recorded history against today's workflow code."""
+
+import json
+from dataclasses import dataclass
+
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from oncall.model.errors import ErrorCode, Terminal
+from oncall.temporal.sandbox import runner
+from workflows.incident import IncidentWorkflow
+
+WORKFLOWS = (IncidentWorkflow,)
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Whether the code takes the recorded decisions again; `divergence` says where it does not."""
+
+    identical: bool
+    events: int
+    divergence: str | None
+
+
+async def replay(history_json: str) -> Replayed:
+    """Replay one history (Temporal's JSON). Raises Terminal(BAD_CONFIG) when the text is no history."""
+    try:
+        history = WorkflowHistory.from_json("replayed", history_json)
+        if not history.events:
+            raise ValueError
+    except (ValueError, json.JSONDecodeError, TypeError, AttributeError, KeyError):
+        raise Terminal(ErrorCode.BAD_CONFIG, "not a Temporal history: expected JSON with a list of events") from None
+    replayer = Replayer(
+        workflows=WORKFLOWS,
+        data_converter=pydantic_data_converter,
+        workflow_runner=runner(),
+    )
+    result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
+    failure = result.replay_failure
+    return Replayed(failure is None, len(history.events), None if failure is None else str(failure))

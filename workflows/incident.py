@@ -1,0 +1,313 @@
+"""The incident workflow: the runbook of one problem, from alert to closed report.
+
+Phases happen in the order they are written in `_handle`. No I/O, no decisions about the domain: those are steps and
+rules.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from oncall.model import names, steps
+    from oncall.model.access import AbortOrder, AccessKind, AccessRequest, Decision, GateStatus, Intent
+    from oncall.model.action import Action, ActionResult, Outcome
+    from oncall.model.agent import Agent
+    from oncall.model.alert import Opening
+    from oncall.model.diagnosis import Conclusion
+    from oncall.model.finding import FindingRef
+    from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase
+    from oncall.model.report import IncidentReport
+    from oncall.rules import approvals, coverage, orders
+    from oncall.rules.ending import ending, touched
+    from oncall.rules.roster import roster
+    from oncall.trust import requests
+    from workflows.call import call, failure_code, start
+    from workflows.journal import Journal
+
+
+class Aborted(Exception):
+    """A signed order to stop was honoured at a safe point."""
+
+
+@workflow.defn(name=names.INCIDENT_WORKFLOW)
+class IncidentWorkflow:
+    """One incident. Its id is its dedupe key; its result is its report."""
+
+    @workflow.init
+    def __init__(self, opening: Opening) -> None:
+        info = workflow.info()
+        self._opening = opening
+        self._journal = Journal(opening, info.workflow_id, info.run_id)
+        self._surveyed: steps.Surveyed | None = None
+        self._unread: list[Decision | AbortOrder] = []
+        self._aborted = False
+
+    @workflow.run
+    async def run(self, opening: Opening) -> IncidentReport:
+        """Handle the incident; whatever happens, close with a report that says what is known."""
+        try:
+            result = await self._handle(opening)
+        except Aborted:
+            result = Ending.ABORTED
+        except ActivityError as error:
+            code, timed_out = failure_code(error)
+            self._journal.note(f"step {error.activity_type} {'timed out' if timed_out else f'failed: {code}'}")
+            result = Ending.UNRESOLVED
+        return await self._close(result)
+
+    async def _handle(self, opening: Opening) -> Ending:
+        journal = self._journal
+        surveyed = await self._survey("what is there to look at")
+        journal.requester = orders.requester(opening, surveyed.approvers)
+        self._read_unread(surveyed)
+
+        grant = await self._read_access(surveyed)
+        if grant is None and not opening.recording:
+            return Ending.UNRESOLVED
+
+        journal.enter(Phase.INVESTIGATING)
+        surveyed = await self._survey("what is there now: hours may have passed")
+        findings = await self._investigate(surveyed, grant)
+        self._stop_if_aborted()
+
+        journal.enter(Phase.SYNTHESIZING)
+        journal.synthesis = synthesis = await call(
+            steps.SYNTHESIZE,
+            steps.SynthesizeIn(
+                incident_id=opening.incident_id,
+                tenant=opening.tenant,
+                findings=findings,
+                coverage=journal.coverage,
+                quorum=surveyed.quorum,
+                as_of=surveyed.as_of,
+                recording=opening.recording,
+            ),
+            f"{len(findings)} findings into one diagnosis",
+        )
+        journal.diagnosed()
+        if synthesis.diagnosis.conclusion is not Conclusion.ROOT_CAUSE or grant is None:
+            return Ending.NO_FAULT if synthesis.diagnosis.conclusion is Conclusion.NO_FAULT else Ending.UNRESOLVED
+
+        await self._remedy(surveyed, synthesis)
+        outcomes = tuple(result.outcome for result in journal.results.values())
+        if not touched(outcomes) or synthesis.diagnosis.root_cause is None:
+            return ending(outcomes, None)
+
+        journal.enter(Phase.VERIFYING)
+        journal.verification = await call(
+            steps.VERIFY,
+            steps.VerifyIn(
+                incident_id=opening.incident_id,
+                tenant=opening.tenant,
+                root_cause=synthesis.diagnosis.root_cause,
+                incident_at=surveyed.as_of,
+                grant_digest=grant,
+            ),
+            f"has {synthesis.diagnosis.root_cause.service} in {synthesis.diagnosis.root_cause.region} recovered",
+        )
+        return ending(outcomes, journal.verification)
+
+    async def _survey(self, why: str) -> steps.Surveyed:
+        survey = steps.SurveyIn(incident_id=self._opening.incident_id, recording=self._opening.recording)
+        self._surveyed = await call(steps.SURVEY, survey, why)
+        return self._surveyed
+
+    # -- access -------------------------------------------------------------------------------------------------
+
+    async def _read_access(self, surveyed: steps.Surveyed) -> str | None:
+        """Ask a human for READ access; the digest of the grant, or None when there is none."""
+        journal = self._journal
+        if self._opening.recording:
+            journal.gates.not_required(self._request(surveyed, AccessKind.READ, (), "read a recording"))
+            return None
+        journal.enter(Phase.AWAITING_READ_APPROVAL)
+        request = self._request(surveyed, AccessKind.READ, surveyed.read_references, "investigate the whole estate")
+        digest = journal.gates.open(request, surveyed.policy.read)
+        gate = await self._answer(digest)
+        if gate.status is not GateStatus.APPROVED:
+            journal.note(f"READ access was not granted: {gate.status}")
+            return None
+        await call(
+            steps.OPEN_GRANT,
+            steps.OpenGrantIn(request=requests.request_text(request), decisions=gate.decisions),
+            "open the READ grant",
+        )
+        return digest
+
+    def _request(
+        self,
+        surveyed: steps.Surveyed,
+        kind: AccessKind,
+        references: tuple[str, ...],
+        purpose: str,
+        intent: Intent | None = None,
+        evidence_digest: str | None = None,
+    ) -> AccessRequest:
+        now = workflow.now()
+        answer_by = now + timedelta(seconds=self._opening.answer_by_s)
+        return AccessRequest(
+            kind=kind,
+            tenant=self._opening.tenant,
+            incident_id=self._opening.incident_id,
+            requester=self._journal.requester,
+            severity=self._opening.severity,
+            purpose=purpose,
+            references=references,
+            intent=intent,
+            evidence_digest=evidence_digest,
+            policy_digest=surveyed.policy_digest,
+            ledger_id=surveyed.ledger_id,
+            nonce=str(workflow.uuid4()),
+            not_before=now - approvals.CLOCK_SKEW,
+            answer_by=answer_by,
+            grant_expires_at=answer_by + timedelta(seconds=self._opening.grant_s),
+        )
+
+    async def _answer(self, digest: str) -> Gate:
+        self._show()
+        gate = await self._journal.gates.answered(digest, stop=lambda: self._aborted)
+        self._stop_if_aborted()
+        self._show()
+        return gate
+
+    # -- investigation ------------------------------------------------------------------------------------------
+
+    async def _investigate(self, surveyed: steps.Surveyed, grant: str | None) -> tuple[FindingRef, ...]:
+        """Fan out the roster; the findings of those that answered. Those that did not are counted."""
+        agents = roster(surveyed.topology)
+        self._journal.planned(len(agents))
+        self._show()
+        found = await asyncio.gather(*(self._agent(agent, surveyed, grant) for agent in agents))
+        self._show()
+        return tuple(finding for finding in found if finding is not None)
+
+    async def _agent(self, agent: Agent, surveyed: steps.Surveyed, grant: str | None) -> FindingRef | None:
+        task = steps.InvestigateIn(
+            incident_id=self._opening.incident_id,
+            tenant=self._opening.tenant,
+            agent=agent,
+            as_of=surveyed.as_of,
+            grant_digest=grant,
+            recording=self._opening.recording,
+        )
+        try:
+            finding = await start(steps.INVESTIGATE, task, f"{agent.specialist} · {agent.service} · {agent.region}")
+        except ActivityError as error:
+            self._journal.agent_ended(coverage.failure(*failure_code(error)))
+            return None
+        self._journal.agent_ended(coverage.AgentOutcome.COMPLETED, finding)
+        return finding
+
+    # -- remediation --------------------------------------------------------------------------------------------
+
+    async def _remedy(self, surveyed: steps.Surveyed, synthesis: steps.Synthesis) -> None:
+        """Ask for every action at once, so that a human sees the whole plan; then run the approved ones in order."""
+        journal = self._journal
+        journal.enter(Phase.AWAITING_WRITE_APPROVAL)
+        for action in synthesis.actions:
+            request = self._request(
+                surveyed,
+                AccessKind.WRITE,
+                action.references,
+                action.reason,
+                Intent(parameters=action.parameters, target=action.target),
+                synthesis.evidence_digest,
+            )
+            rule = surveyed.policy.rule(action.parameters.type)
+            journal.asked(action, journal.gates.open(request, rule.verdict))
+        for action in synthesis.actions:
+            journal.enter(Phase.AWAITING_WRITE_APPROVAL)
+            gate = await self._answer(journal.asked_for[action.action_id])
+            if gate.status is not GateStatus.APPROVED:
+                journal.decided_against(action, gate)
+                continue
+            journal.enter(Phase.REMEDIATING)
+            self._show()
+            journal.acted(action, await self._apply(action, gate))
+            self._show()
+
+    async def _apply(self, action: Action, gate: Gate) -> ActionResult:
+        """Run one approved action. A remedy that cannot report leaves an outcome that nobody has established."""
+        task = steps.RemediateIn(request=requests.request_text(gate.request), decisions=gate.decisions)
+        try:
+            return await call(steps.REMEDIATE, task, f"{action.parameters.type} · {action.target.identity}")
+        except ActivityError as error:
+            code, timed_out = failure_code(error)
+            return ActionResult(
+                action_digest=requests.action_digest(action.parameters, action.target),
+                request_digest=gate.request_digest,
+                outcome=Outcome.UNKNOWN,
+                detail="the remedy's worker did not answer in time" if timed_out else "the remedy's worker failed",
+                error_code=code,
+            )
+
+    # -- closing ------------------------------------------------------------------------------------------------
+
+    async def _close(self, result: Ending) -> IncidentReport:
+        self._journal.close(result)
+        self._show()
+        report = self._journal.report()
+        try:
+            written = await call(steps.REPORT, steps.ReportIn(report=report), "write the report")
+        except ActivityError as error:
+            self._journal.note(f"the report could not be written: {failure_code(error)[0]}")
+        else:
+            self._journal.written(written.path)
+        return self._journal.report()
+
+    def _stop_if_aborted(self) -> None:
+        if self._aborted:
+            raise Aborted
+
+    def _show(self) -> None:
+        """Keep the Temporal UI and the search attributes saying what is going on."""
+        workflow.set_current_details(self._journal.details())
+        if changed := self._journal.changed_search_attributes():
+            workflow.upsert_search_attributes(changed)
+
+    # -- messages -----------------------------------------------------------------------------------------------
+
+    @workflow.signal(name=names.SIGNAL_DECIDE)
+    def decide(self, decision: Decision) -> None:
+        """A person's yes or no. Only its signature counts; who sent the signal does not."""
+        if self._surveyed is None:
+            self._unread.append(decision)
+        else:
+            self._journal.gates.receive(decision, self._surveyed.approvers)
+
+    @workflow.signal(name=names.SIGNAL_ABORT)
+    def abort(self, order: AbortOrder) -> None:
+        """A person's signed order to stop at the next safe point."""
+        if self._surveyed is None:
+            self._unread.append(order)
+            return
+        verdict = orders.abort(order, self._opening.incident_id, workflow.info().run_id, self._surveyed.approvers)
+        self._journal.note(verdict.note)
+        self._aborted = self._aborted or verdict.honoured
+
+    def _read_unread(self, surveyed: steps.Surveyed) -> None:
+        unread, self._unread = self._unread, []
+        for message in unread:
+            if isinstance(message, Decision):
+                self._journal.gates.receive(message, surveyed.approvers)
+            else:
+                self.abort(message)
+        self._stop_if_aborted()
+
+    @workflow.query(name=names.QUERY_STATUS)
+    def status(self) -> IncidentStatus:
+        """One look."""
+        return self._journal.status()
+
+    @workflow.query(name=names.QUERY_APPROVALS)
+    def approvals(self) -> list[PendingApproval]:
+        """What waits for a human, as the exact text whose digest is to be signed."""
+        return self._journal.approvals()
+
+    @workflow.query(name=names.QUERY_REPORT)
+    def report(self) -> IncidentReport:
+        """The report as far as it has come."""
+        return self._journal.report()

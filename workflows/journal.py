@@ -1,0 +1,248 @@
+"""What an incident has recorded so far: all of the workflow's state in one object, and the report made from it.
+
+Times are workflow times, so a replay writes the same journal.
+"""
+
+from datetime import datetime
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+
+from oncall.model.access import GateStatus
+from oncall.model.action import Action, ActionResult, Outcome
+from oncall.model.alert import Opening
+from oncall.model.coverage import Coverage
+from oncall.model.diagnosis import Diagnosis
+from oncall.model.finding import FindingRef
+from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase, PhaseSpan
+from oncall.model.names import SearchAttribute
+from oncall.model.report import Files, IncidentReport, Timings, Usage
+from oncall.model.steps import Synthesis
+from oncall.model.verification import Verification
+from oncall.rules import reporting
+from oncall.rules.coverage import AgentOutcome, count
+from oncall.trust import requests
+from workflows.gate import Gates
+
+NOTES_KEPT = 50
+"""Notes kept in the report, so that a flood of refused orders cannot grow it."""
+
+OUTCOME_OF_GATE = {
+    GateStatus.DENIED: Outcome.DENIED,
+    GateStatus.EXPIRED: Outcome.EXPIRED,
+    GateStatus.PENDING: Outcome.SKIPPED,
+}
+
+
+class Journal:
+    """The record of one incident run."""
+
+    def __init__(self, opening: Opening, workflow_id: str, run_id: str) -> None:
+        self.opening = opening
+        self.workflow_id = workflow_id
+        self.run_id = run_id
+        self.requester: str | None = None
+        self.gates = Gates()
+        self.coverage = Coverage()
+        self.synthesis: Synthesis | None = None
+        self.verification: Verification | None = None
+        self.asked_for: dict[str, str] = {}
+        self.results: dict[str, ActionResult] = {}
+        self.notes: list[str] = []
+        self._actions: list[Action] = []
+        self._phases = [PhaseSpan(phase=Phase.RECEIVED, started_at=workflow.now())]
+        self._ending: Ending | None = None
+        self._secret_requests = 0
+        self._first_finding_at: datetime | None = None
+        self._diagnosed_at: datetime | None = None
+        self._effect_s: float | None = None
+        self._report_path: str | None = None
+        self._shown: dict[SearchAttribute, str] = {}
+
+    # -- recording ----------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        """Where the incident is."""
+        return self._phases[-1].phase
+
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase; the one before ends."""
+        if phase is self.phase:
+            return
+        now = workflow.now()
+        self._phases[-1] = self._phases[-1].model_copy(update={"ended_at": now})
+        self._phases.append(PhaseSpan(phase=phase, started_at=now))
+
+    def note(self, text: str) -> None:
+        """Keep a line that the report should carry."""
+        if len(self.notes) < NOTES_KEPT:
+            self.notes.append(text)
+
+    def planned(self, agents: int) -> None:
+        """A roster of `agents` is about to look."""
+        self.coverage = Coverage(planned=agents)
+
+    def agent_ended(self, outcome: AgentOutcome, finding: FindingRef | None = None) -> None:
+        """One agent is done, for better or worse."""
+        self.coverage = count(self.coverage, outcome)
+        if finding is None:
+            return
+        self._secret_requests += finding.secret_requests
+        if self._first_finding_at is None:
+            self._first_finding_at = workflow.now()
+
+    def diagnosed(self) -> None:
+        """The synthesis is in."""
+        self._diagnosed_at = workflow.now()
+
+    def asked(self, action: Action, digest: str) -> None:
+        """A WRITE request for `action` was opened under `digest`."""
+        self._actions.append(action)
+        self.asked_for[action.action_id] = digest
+
+    def decided_against(self, action: Action, gate: Gate) -> None:
+        """The action will not run."""
+        self.results[action.action_id] = ActionResult(
+            action_digest=requests.action_digest(action.parameters, action.target),
+            request_digest=gate.request_digest,
+            outcome=OUTCOME_OF_GATE[gate.status],
+            detail=gate.reason,
+        )
+
+    def acted(self, action: Action, result: ActionResult) -> None:
+        """The action's worker has answered."""
+        self.results[action.action_id] = result
+        self._secret_requests += result.secret_requests
+        decided = next(g.decided_at for g in self.gates.all() if g.request_digest == result.request_digest)
+        if self._effect_s is None and decided is not None:
+            self._effect_s = (workflow.now() - decided).total_seconds()
+
+    def close(self, result: Ending) -> None:
+        """The incident is over."""
+        self.enter(Phase.CLOSED)
+        self._ending = result
+
+    def written(self, path: str) -> None:
+        """The report stands at `path` on the worker's host."""
+        self._report_path = path
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """The diagnosis, once there is one."""
+        return self.synthesis.diagnosis if self.synthesis else None
+
+    def status(self) -> IncidentStatus:
+        """One look at the incident."""
+        return IncidentStatus(
+            incident_id=self.opening.incident_id,
+            workflow_id=self.workflow_id,
+            run_id=self.run_id,
+            phase=self.phase,
+            status=self._ending or self.phase,
+            severity=self.opening.severity,
+            anomaly_type=self.opening.anomaly_type,
+            opened_at=self._phases[0].started_at,
+            coverage=self.coverage,
+            waiting_for=tuple(gate.request_id for gate in self.gates.pending()),
+            summary=self.diagnosis.summary if self.diagnosis else "",
+        )
+
+    def approvals(self) -> list[PendingApproval]:
+        """What waits for a human."""
+        by_digest = {self.asked_for[action.action_id]: action for action in self._actions}
+        return [
+            PendingApproval(
+                incident_id=self.opening.incident_id,
+                request_id=gate.request_id,
+                request_digest=gate.request_digest,
+                request=requests.request_text(gate.request),
+                action=by_digest.get(gate.request_digest),
+            )
+            for gate in self.gates.pending()
+        ]
+
+    def details(self) -> str:
+        """Markdown for the Temporal UI: phase, coverage, what waits for whom."""
+        done = self.coverage
+        lines = [
+            f"**{self._ending or self.phase}** · {self.opening.severity} · {self.opening.anomaly_type}",
+            f"coverage {done.completed}/{done.planned}, failed {done.failed}, timed out {done.timed_out}",
+        ]
+        if self.diagnosis:
+            lines.append(self.diagnosis.summary)
+        lines.extend(
+            f"waits for an approver: `{gate.request_id}` {gate.request.purpose} "
+            f"(answer by {gate.request.answer_by:%H:%M:%S} UTC)"
+            for gate in self.gates.pending()
+        )
+        lines.extend(f"{name}: {result.outcome}" for name, result in self.results.items())
+        return "\n\n".join(lines)
+
+    def changed_search_attributes(self) -> list[SearchAttributeUpdate[str]]:
+        """The search attributes whose values differ from those last returned: each upsert is an event in history."""
+        cause = self.diagnosis.root_cause if self.diagnosis else None
+        values = {
+            SearchAttribute.SEVERITY: str(self.opening.severity),
+            SearchAttribute.STATUS: str(self._ending or self.phase),
+            SearchAttribute.ANOMALY: self.opening.anomaly_type,
+            SearchAttribute.SERVICE: cause.service if cause else self.opening.service or "",
+            SearchAttribute.REGION: cause.region if cause else self.opening.region or "",
+        }
+        changed = {name: value for name, value in values.items() if value and self._shown.get(name) != value}
+        self._shown |= changed
+        return [SearchAttributeKey.for_keyword(name).value_set(value) for name, value in changed.items()]
+
+    def report(self) -> IncidentReport:
+        """The report as far as it has come."""
+        opened, closed = self._phases[0].started_at, self._phases[-1] if self._ending else None
+        synthesis = self.synthesis
+        return IncidentReport(
+            incident_id=self.opening.incident_id,
+            workflow_id=self.workflow_id,
+            run_id=self.run_id,
+            status=self._ending or self.phase,
+            severity=self.opening.severity,
+            anomaly_type=self.opening.anomaly_type,
+            requester=self.requester,
+            opened_at=opened,
+            closed_at=closed.started_at if closed else None,
+            alert=self.opening.alert,
+            phases=tuple(self._phases),
+            coverage=self.coverage,
+            diagnosis=self.diagnosis,
+            observations={o.id: o for o in synthesis.observations} if synthesis else {},
+            access=tuple(reporting.access_entry(gate) for gate in self.gates.all()),
+            actions=tuple(
+                reporting.action_entry(action, gate, self.results.get(action.action_id))
+                for action in self._actions
+                for gate in self.gates.all()
+                if gate.request_digest == self.asked_for[action.action_id]
+            ),
+            verification=self.verification,
+            usage=Usage(model="analyst", secret_requests=self._secret_requests),
+            timings=self._timings(closed.started_at if closed else None),
+            files=Files(report=self._report_path),
+            notes=tuple(self.notes)
+            + (
+                (f"{self.gates.unknown_decisions} decisions named no request of this incident",)
+                * bool(self.gates.unknown_decisions)
+            ),
+        )
+
+    def _timings(self, closed_at: datetime | None) -> Timings:
+        def since_opening(moment: datetime | None) -> float | None:
+            return None if moment is None else (moment - self._phases[0].started_at).total_seconds()
+
+        looked = next((span for span in self._phases if span.phase is Phase.INVESTIGATING), None)
+        return Timings(
+            trigger_to_first_finding_s=since_opening(self._first_finding_at),
+            investigation_s=(looked.ended_at - looked.started_at).total_seconds()
+            if looked and looked.ended_at
+            else None,
+            trigger_to_diagnosis_s=since_opening(self._diagnosed_at),
+            approval_to_effect_s=self._effect_s,
+            total_s=since_opening(closed_at),
+        )

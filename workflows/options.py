@@ -1,0 +1,60 @@
+"""Every timeout and retry policy, in one place.
+
+Seconds are bounded twice: one attempt (`start_to_close`) and the step with all its retries (`schedule_to_close`), so
+that a queue nobody polls ends in a recorded failure instead of silence.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio.common import RetryPolicy
+
+from oncall.model import steps
+from oncall.model.steps import Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a step is tried. A step with a heartbeat is noticed dead, and can be cancelled, within that time."""
+
+    start_to_close: timedelta
+    schedule_to_close: timedelta
+    retry: RetryPolicy
+    heartbeat: timedelta | None = None
+
+
+def _retry(attempts: int) -> RetryPolicy:
+    return RetryPolicy(
+        initial_interval=timedelta(milliseconds=500),
+        backoff_coefficient=2.0,
+        maximum_interval=timedelta(seconds=10),
+        maximum_attempts=attempts,
+    )
+
+
+def _seconds(start_to_close: float, schedule_to_close: float, attempts: int, heartbeat: float | None = None) -> Options:
+    return Options(
+        start_to_close=timedelta(seconds=start_to_close),
+        schedule_to_close=timedelta(seconds=schedule_to_close),
+        retry=_retry(attempts),
+        heartbeat=None if heartbeat is None else timedelta(seconds=heartbeat),
+    )
+
+
+OPTIONS: dict[str, Options] = {
+    steps.SURVEY.name: _seconds(10, 300, attempts=20),
+    steps.OPEN_GRANT.name: _seconds(20, 300, attempts=20),
+    # An agent that cannot answer in half a minute is missing coverage; the wave does not wait for it.
+    steps.INVESTIGATE.name: _seconds(20, 90, attempts=3),
+    steps.SYNTHESIZE.name: _seconds(30, 180, attempts=5),
+    # A remedy reads back before it writes again, so a killed worker's attempt can be repeated safely.
+    steps.REMEDIATE.name: _seconds(60, 300, attempts=5, heartbeat=10),
+    steps.VERIFY.name: _seconds(90, 300, attempts=5, heartbeat=10),
+    steps.REPORT.name: _seconds(20, 300, attempts=20),
+}
+
+
+def options(step: Step[Any, Any]) -> Options:
+    """The options of a step."""
+    return OPTIONS[step.name]
