@@ -1,5 +1,7 @@
 """Names that leave the process: queues, workflow types and ids, signals, queries, search attributes."""
 
+import hashlib
+import re
 from enum import StrEnum
 
 INCIDENT_WORKFLOW = "incident"
@@ -36,7 +38,16 @@ def incident_workflow_id(fingerprint: str) -> str:
 
 def agent_uri(tenant: str, region: str, incident_id: str, specialist: str, service: str, attempt: int) -> str:
     """The SPIFFE id of one agent attempt (https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/)."""
-    return f"spiffe://{tenant}/{region}/incident/{incident_id}/{specialist}/{service}/attempt/{attempt}"
+    place = "/".join(_segment(name) for name in (region, "incident", incident_id, specialist, service))
+    return f"spiffe://{tenant}/{place}/attempt/{attempt}"
+
+
+def _segment(name: str) -> str:
+    """`name` with the characters that a SPIFFE path allows; a hash keeps apart what would otherwise become equal."""
+    allowed = re.sub(r"[^A-Za-z0-9._-]", "-", name)
+    if allowed == name and name not in ("", ".", ".."):
+        return name
+    return f"{allowed.strip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def pool_uri(tenant: str, name: str) -> str:
