@@ -105,5 +105,5 @@ class Admin:
             **self._ports[region],
             "instances": instances,
             "runaways": runaways,
-            "flags": {flag.key: flag.json() for flag in self._store.list(region)},
+            "flags": {flag.key: flag.json() for flag in self._store.select(region)},
         }

@@ -53,7 +53,7 @@ class FlagService:
         if isinstance(context, web.Response):
             return context
         region, service = context["region"], context.get("service")
-        flags = self._store.list(region, service)
+        flags = self._store.select(region, service)
         etag = self._store.etag(flags)
         presented = request.headers.get("If-None-Match")
         # Only the estate's own instances count as clients: a curious tool must not hold up a roll-out.
@@ -68,7 +68,7 @@ class FlagService:
         region = request.query.get("region")
         if region is not None and region not in REGIONS:
             return error(404, "unknown_region", f"no region {region!r}", "region")
-        return web.json_response({"flags": [flag.json() for flag in self._store.list(region)]})
+        return web.json_response({"flags": [flag.json() for flag in self._store.select(region)]})
 
     async def _get(self, request: web.Request) -> web.Response:
         found = self._find(request)

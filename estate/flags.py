@@ -116,7 +116,7 @@ class FlagStore:
         except KeyError:
             raise UnknownFlag(f"no flag {key!r} in region {region!r}") from None
 
-    def list(self, region: str | None = None, service: str | None = None) -> list[Flag]:
+    def select(self, region: str | None = None, service: str | None = None) -> list[Flag]:
         """Flags of one region or all, of one service or all, by region and key."""
         return [
             flag

@@ -82,7 +82,7 @@ def give_away(path: Path) -> None:
 
 def spawn_server(command: Sequence[str | Path], output: IO[bytes], death_signal: int) -> subprocess.Popen[bytes]:
     """Starts a server unprivileged, in its own session, to be sent `death_signal` when this process dies."""
-    return subprocess.Popen(
+    process: subprocess.Popen[bytes] = subprocess.Popen(
         [str(part) for part in command],
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -94,6 +94,7 @@ def spawn_server(command: Sequence[str | Path], output: IO[bytes], death_signal:
         preexec_fn=lambda: die_with_parent(death_signal),
         **demotion(),  # type: ignore[call-overload]
     )
+    return process
 
 
 def start_ticks(pid: int) -> int | None:

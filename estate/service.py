@@ -78,6 +78,7 @@ class FlagClient:
         self._emitter = emitter
         self._etag: str | None = None
         self.held: dict[str, dict[str, Any]] = {}
+        self.ready = asyncio.Event()
 
     def is_on(self, effect: Effect) -> bool:
         """Whether the service's flag with this effect is on; off until the first answer."""
@@ -109,6 +110,7 @@ class FlagClient:
             body = await response.json()
             self._take_over(body["flags"])
             self._etag = response.headers["ETag"]
+            self.ready.set()
             return True
 
     def _take_over(self, flags: list[dict[str, Any]]) -> None:
@@ -185,8 +187,7 @@ class Instance:
         for name, operation in self._service.operations.items():
             app.router.add_route(operation.method, f"/{name}", self._handler(name, operation))
         polling = asyncio.create_task(self._flags.run())
-        while not self._flags.held:
-            await asyncio.sleep(0.01)
+        await self._flags.ready.wait()
         await serve(app, config.listener)
         self._emitter.log("INFO", f"{config.service} started in {config.region}, pid {os.getpid()}")
         await asyncio.gather(polling, self._emitter.run())
@@ -242,7 +243,7 @@ class Instance:
         for callee, name in operation.calls:
             await self._call(callee, name, entity, trace, span)
         if self._flags.is_on(Effect.BROKEN_ANSWERS):
-            return _answer_v3(row, quota)
+            return _present(row, quota)
         if self._flags.is_on(Effect.COMPACT_ANSWERS):
             return {"id": row["id"], "code": row["code"]}
         return dict(row)
@@ -328,8 +329,8 @@ class Instance:
         self._emitter.window.client_latencies[callee].append(time.perf_counter() - started)
 
 
-def _answer_v3(row: asyncpg.Record, quota: dict[str, Any]) -> dict[str, Any]:
-    """The third version of the API. Wrong: `tier` is NULL for most rows."""
+def _present(row: asyncpg.Record, quota: dict[str, Any]) -> dict[str, Any]:
+    """The answer with the tier spelled out; `tier` is NULL for most rows, which this forgets."""
     return {
         "id": row["id"],
         "code": row["code"],

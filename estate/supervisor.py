@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,8 +104,8 @@ class Supervisor:
         self._valkeys.start()
         _warm()
         self._fill_databases()
-        for server in (*self._postgres.clusters.values(), *self._valkeys.caches.values()):
-            state.note(server.process.pid)
+        for _, process in self._servers():
+            state.note(process.pid)
         write_atomically(state.telemetry / "catalogue.json", json.dumps(catalogue(), indent=1))
         # Objects alive now are shared with every child; frozen, the collector does not touch their pages.
         gc.collect()
@@ -283,7 +284,7 @@ class Supervisor:
             if process.poll() is not None:
                 raise ServerFailed(f"{name} died: see {self._state.logs}")
 
-    def _servers(self) -> list[tuple[str, Any]]:
+    def _servers(self) -> list[tuple[str, subprocess.Popen[bytes]]]:
         assert self._postgres is not None
         assert self._valkeys is not None
         clusters = [(f"PostgreSQL {c.name}", c.process) for c in self._postgres.clusters.values()]
