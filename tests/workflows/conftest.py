@@ -1,0 +1,126 @@
+"""A real Temporal server for the workflow tests, with and without time skipping, and incidents on it."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from oncall.model import names
+from oncall.model.alert import Opening
+from oncall.model.incident import IncidentStatus, PendingApproval, Phase
+from oncall.model.names import Queue
+from oncall.model.report import IncidentReport
+from oncall.temporal.embedded import binary
+from oncall.temporal.sandbox import runner
+from oncall.temporal.search import ensure_search_attributes
+from tests.people import Person
+from tests.workflows.scripted import Script, opening
+from workflows.incident import IncidentWorkflow
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Person, Person]:
+    """An approver, and a stranger who is on nobody's list."""
+    folder = tmp_path_factory.mktemp("people")
+    return Person.create(folder, "alice"), Person.create(folder, "mallory")
+
+
+@dataclass
+class Incident:
+    """One running incident of a test."""
+
+    env: WorkflowEnvironment
+    handle: WorkflowHandle[IncidentWorkflow, IncidentReport]
+
+    async def waiting(self, count: int = 1) -> list[PendingApproval]:
+        """What waits for a human, once `count` requests do."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                found = await self.handle.query(names.QUERY_APPROVALS, result_type=list[PendingApproval])
+                if len(found) >= count:
+                    return found
+                await asyncio.sleep(0.05)
+
+    async def status(self) -> IncidentStatus:
+        """One look."""
+        return await self.handle.query(names.QUERY_STATUS, result_type=IncidentStatus)
+
+    async def in_phase(self, phase: Phase) -> None:
+        """Wait until the incident is in `phase`."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (await self.status()).phase is not phase:
+                await asyncio.sleep(0.05)
+
+    async def decide(self, person: Person, request: PendingApproval, approved: bool, reason: str = "") -> None:
+        """Send a signed decision."""
+        decision = person.decide(request.request_digest, approved, reason)
+        await self.handle.signal(names.SIGNAL_DECIDE, decision)
+
+    async def report(self) -> IncidentReport:
+        """The final report."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.handle.result()
+
+
+Open = Callable[..., Awaitable[Incident]]
+
+
+@asynccontextmanager
+async def _incidents(env: WorkflowEnvironment) -> AsyncIterator[Open]:
+    client: Client = env.client
+    await ensure_search_attributes(client)
+    async with AsyncExitStack() as stack:
+
+        async def start(script: Script, change: Callable[[Opening], Opening] = lambda o: o) -> Incident:
+            for queue in Queue:
+                await stack.enter_async_context(
+                    Worker(
+                        client,
+                        task_queue=queue,
+                        workflows=[IncidentWorkflow] if queue is Queue.ORCHESTRATE else [],
+                        activities=script.on(queue),
+                        workflow_runner=runner(),
+                    )
+                )
+            incident_id = f"incident-{uuid.uuid4().hex[:8]}"
+            handle = await client.start_workflow(
+                IncidentWorkflow.run, change(opening(incident_id)), id=incident_id, task_queue=Queue.ORCHESTRATE
+            )
+            return Incident(env, handle)
+
+        yield start
+
+
+@pytest.fixture
+async def incident(tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens an incident over scripted steps, on a server of its own in real time."""
+    async with (
+        await WorkflowEnvironment.start_local(
+            dev_server_existing_path=binary(), data_converter=pydantic_data_converter
+        ) as env,
+        _incidents(env) as start,
+    ):
+        yield start
+
+
+@pytest.fixture
+async def skipping_incident(tmp_path: Path) -> AsyncIterator[Open]:
+    """The same, on a server that can skip hours."""
+    async with await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_existing_path=binary(),
+        dev_server_extra_args=["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"],
+        data_converter=pydantic_data_converter,
+    ) as env:
+        with env.with_time_skipping_disabled():
+            async with _incidents(env) as start:
+                yield start

@@ -1,0 +1,259 @@
+"""The incident workflow's contract: phases in order, each ending honest, and only signatures move a gate."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from oncall.model import names
+from oncall.model.access import Decision, GateStatus
+from oncall.model.action import Outcome
+from oncall.model.diagnosis import Conclusion
+from oncall.model.incident import Ending, Phase
+from oncall.model.policy import Policy, Verdict
+from oncall.temporal.replay import replay
+from tests.people import Person, approvers
+from tests.workflows.conftest import Incident, Open
+from tests.workflows.scripted import Script
+
+GOLDEN = Path(__file__).parent / "golden"
+People = tuple[Person, Person]
+
+
+async def keep(incident: Incident, name: str, update_goldens: bool) -> None:
+    """Every history a test makes must replay; with --update-goldens it becomes the golden one of that name."""
+    history = (await incident.handle.fetch_history()).to_json()
+    assert (await replay(history)).identical
+    if update_goldens:
+        GOLDEN.mkdir(exist_ok=True)
+        (GOLDEN / f"{name}.json").write_text(history + "\n")
+
+
+async def test_an_approved_incident_runs_every_phase_and_resolves(
+    incident: Open, people: People, update_goldens: bool
+) -> None:
+    alice, _ = people
+    script = Script(approvers(alice))
+    running = await incident(script)
+    (read,) = await running.waiting()
+    assert (await running.status()).phase is Phase.AWAITING_READ_APPROVAL
+    await running.decide(alice, read, approved=True)
+    first, second = await running.waiting(2)
+    assert first.action is not None
+    assert first.action.parameters.type == "disable_flag"
+    # Answered in the other order, they still run in the order that the diagnosis put them in.
+    await running.decide(alice, second, approved=True)
+    await running.decide(alice, first, approved=True)
+    report = await running.report()
+
+    assert report.status == Ending.RESOLVED
+    assert script.applied == ["disable_flag", "kill_queries"]
+    assert (report.coverage.planned, report.coverage.completed) == (20, 20)
+    assert report.verification is not None
+    assert report.verification.recovered
+    assert [entry.decision for entry in report.access] == [GateStatus.APPROVED] * 3
+    assert all(entry.approvers == ("alice",) for entry in report.access)
+    assert [span.phase for span in report.phases] == [
+        Phase.RECEIVED,
+        Phase.AWAITING_READ_APPROVAL,
+        Phase.INVESTIGATING,
+        Phase.SYNTHESIZING,
+        Phase.AWAITING_WRITE_APPROVAL,
+        Phase.REMEDIATING,
+        Phase.AWAITING_WRITE_APPROVAL,
+        Phase.REMEDIATING,
+        Phase.VERIFYING,
+        Phase.CLOSED,
+    ]
+    assert report.usage.secret_requests == 20
+    await keep(running, "resolved", update_goldens)
+
+
+@pytest.mark.parametrize(
+    ("improved", "expected", "golden"),
+    [(True, Ending.MITIGATED, "mitigated"), (False, Ending.UNRESOLVED, "not_recovered")],
+)
+async def test_without_measured_recovery_nothing_is_resolved(
+    incident: Open, people: People, update_goldens: bool, improved: bool, expected: Ending, golden: str
+) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice), recovered=False, improved=improved))
+    await running.decide(alice, (await running.waiting())[0], approved=True)
+    for request in await running.waiting(2):
+        await running.decide(alice, request, approved=True)
+    assert (await running.report()).status == expected
+    await keep(running, golden, update_goldens)
+
+
+async def test_one_denied_action_leaves_manual_steps_and_the_other_runs(
+    incident: Open, people: People, update_goldens: bool
+) -> None:
+    alice, _ = people
+    script = Script(approvers(alice), recovered=False)
+    running = await incident(script)
+    await running.decide(alice, (await running.waiting())[0], approved=True)
+    flag, kill = await running.waiting(2)
+    await running.decide(alice, flag, approved=False, reason="a release depends on it")
+    await running.decide(alice, kill, approved=True)
+    report = await running.report()
+    assert script.applied == ["kill_queries"]
+    denied, ran = report.actions
+    assert (denied.outcome, denied.manual_steps) == (Outcome.DENIED, ("turn the flag off by hand",))
+    assert (ran.outcome, ran.manual_steps) == (Outcome.SUCCEEDED, ())
+    assert report.access[1].reason == "a release depends on it"
+    assert report.status == Ending.MITIGATED
+    await keep(running, "denied_one", update_goldens)
+
+
+async def test_a_denied_read_request_ends_the_incident_with_nothing_looked_at(
+    incident: Open, people: People, update_goldens: bool
+) -> None:
+    alice, _ = people
+    script = Script(approvers(alice))
+    running = await incident(script)
+    await running.decide(alice, (await running.waiting())[0], approved=False)
+    report = await running.report()
+    assert report.status == Ending.UNRESOLVED
+    assert "investigate" not in script.calls
+    assert "open_read_grant" not in script.calls
+    await keep(running, "read_denied", update_goldens)
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "ending"),
+    [(Conclusion.NO_FAULT, Ending.NO_FAULT), (Conclusion.INCONCLUSIVE, Ending.UNRESOLVED)],
+)
+async def test_without_a_root_cause_no_write_access_is_asked(
+    incident: Open, people: People, update_goldens: bool, conclusion: Conclusion, ending: Ending
+) -> None:
+    alice, _ = people
+    script = Script(approvers(alice), conclusion=conclusion)
+    running = await incident(script)
+    await running.decide(alice, (await running.waiting())[0], approved=True)
+    report = await running.report()
+    assert report.status == ending
+    assert len(report.access) == 1
+    assert "remediate" not in script.calls
+    await keep(running, str(conclusion), update_goldens)
+
+
+async def test_nobody_answers_and_nothing_is_changed(
+    skipping_incident: Open, people: People, update_goldens: bool
+) -> None:
+    alice, _ = people
+    script = Script(approvers(alice))
+    running = await skipping_incident(script)
+    await running.decide(alice, (await running.waiting())[0], approved=True)
+    await running.waiting(2)
+    await running.env.fast_forward(running.handle, timedelta(minutes=31))
+    report = await running.report()
+    assert report.status == Ending.UNRESOLVED
+    assert [entry.decision for entry in report.access[1:]] == [GateStatus.EXPIRED] * 2
+    assert [entry.outcome for entry in report.actions] == [Outcome.EXPIRED] * 2
+    assert all(entry.manual_steps for entry in report.actions)
+    assert script.applied == []
+    await keep(running, "expired", update_goldens)
+
+
+async def test_a_read_request_nobody_answers_expires(skipping_incident: Open, people: People) -> None:
+    alice, _ = people
+    script = Script(approvers(alice))
+    running = await skipping_incident(script)
+    await running.waiting()
+    await running.env.fast_forward(running.handle, timedelta(minutes=29))
+    assert (await running.status()).phase is Phase.AWAITING_READ_APPROVAL
+    await running.env.fast_forward(running.handle, timedelta(minutes=2))
+    assert (await running.report()).status == Ending.UNRESOLVED
+    assert "investigate" not in script.calls
+
+
+async def test_a_stranger_a_forger_and_a_repeater_change_nothing(
+    incident: Open, people: People, update_goldens: bool
+) -> None:
+    alice, mallory = people
+    script = Script(approvers(alice))
+    running = await incident(script)
+    (read,) = await running.waiting()
+    signal = running.handle.signal
+    await running.decide(mallory, read, approved=True)
+    unsigned = Decision(
+        request_digest=read.request_digest, approved=True, decided_at=mallory.decide("x", True).decided_at
+    )
+    await signal(names.SIGNAL_DECIDE, unsigned)
+    await signal(names.SIGNAL_DECIDE, alice.decide("sha256:" + "0" * 64, True))
+    denial = alice.decide(read.request_digest, approved=False)
+    await signal(names.SIGNAL_DECIDE, denial.model_copy(update={"approved": True}))
+    await signal(names.SIGNAL_DECIDE, "garbage")
+    assert (await running.waiting())[0].request_digest == read.request_digest
+    assert "open_read_grant" not in script.calls
+    await running.decide(alice, read, approved=True)
+    await running.decide(alice, read, approved=False)
+    for request in await running.waiting(2):
+        await running.decide(alice, request, approved=True)
+    report = await running.report()
+    assert report.access[0].decision is GateStatus.APPROVED
+    assert report.access[0].refused_decisions == 3
+    assert report.notes == ("1 decisions named no request of this incident",)
+    await keep(running, "hostile_decisions", update_goldens)
+
+
+async def test_failed_agents_are_counted(incident: Open, people: People) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice), conclusion=Conclusion.INCONCLUSIVE, failing_agents=3))
+    await running.decide(alice, (await running.waiting())[0], approved=True)
+    coverage = (await running.report()).coverage
+    assert (coverage.planned, coverage.completed, coverage.failed) == (20, 17, 3)
+
+
+async def test_a_signed_abort_stops_at_the_next_safe_point(
+    incident: Open, people: People, update_goldens: bool
+) -> None:
+    alice, mallory = people
+    script = Script(approvers(alice))
+    running = await incident(script)
+    await running.waiting()
+    status = await running.status()
+    await running.handle.signal(names.SIGNAL_ABORT, mallory.abort(status.incident_id, status.run_id, "x"))
+    await running.handle.signal(names.SIGNAL_ABORT, alice.abort(status.incident_id, "another run", "x"))
+    assert (await running.status()).phase is Phase.AWAITING_READ_APPROVAL
+    await running.handle.signal(names.SIGNAL_ABORT, alice.abort(status.incident_id, status.run_id, "planned work"))
+    report = await running.report()
+    assert report.status == Ending.ABORTED
+    assert report.notes[-1] == "aborted by alice: planned work"
+    assert "investigate" not in script.calls
+    await keep(running, "aborted", update_goldens)
+
+
+async def test_a_policy_that_forbids_reading_asks_nobody(incident: Open, people: People) -> None:
+    script = Script(approvers(people[0]), policy=Policy(version=1, read=Verdict.FORBIDDEN))
+    report = await (await incident(script)).report()
+    assert report.status == Ending.UNRESOLVED
+    assert report.access[0].decision is GateStatus.DENIED
+    assert "investigate" not in script.calls
+
+
+async def test_a_recording_needs_no_access_and_has_no_write_side(
+    incident: Open, people: People, update_goldens: bool
+) -> None:
+    script = Script(approvers(people[0]))
+    running = await incident(script, lambda opening: opening.model_copy(update={"recording": "case-1"}))
+    report = await running.report()
+    assert [entry.decision for entry in report.access] == [GateStatus.NOT_REQUIRED]
+    assert report.actions == ()
+    assert report.diagnosis is not None
+    assert "remediate" not in script.calls
+    await keep(running, "recording", update_goldens)
+
+
+async def test_decisions_sent_before_the_survey_are_not_lost(incident: Open, people: People) -> None:
+    alice, _ = people
+    hold = asyncio.Event()
+    script = Script(approvers(alice), conclusion=Conclusion.NO_FAULT, hold_investigation=hold)
+    running = await incident(script)
+    (read,) = await running.waiting()
+    await running.decide(alice, read, approved=True)
+    await running.in_phase(Phase.INVESTIGATING)
+    await running.decide(alice, read, approved=True)
+    hold.set()
+    assert (await running.report()).status == Ending.NO_FAULT
