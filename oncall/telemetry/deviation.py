@@ -21,6 +21,8 @@ _HORIZONS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
 _FEW_POINTS = {1: 0.6, 2: 0.85}
 _LIKE_THE_BEST = 0.8
 _LOOK_AT_PEERS = 2.0
+_STALE_PERIODS = 4.0
+_STALE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,25 @@ def _median(values: Floats) -> float:
     return float(np.median(values)) if len(values) > 2 else float(values.mean())
 
 
-def deviate(series: Series, about: Meaning) -> Deviation | None:
-    """The series' deviation from its own past, or None without a past of MIN_PAST readings.
+def stale(series: Series, end_s: float) -> bool:
+    """Whether the series had stopped well before `end_s` (seconds since the epoch): its last level is not today's."""
+    if len(series) < 2:
+        return True
+    period = float(np.median(np.diff(series.times)))
+    return end_s - float(series.times[-1]) > max(_STALE_PERIODS * period, _STALE_S)
+
+
+def deviate(series: Series, about: Meaning, end_s: float) -> Deviation | None:
+    """The series' deviation from its own past at `end_s` (seconds since the epoch).
+
+    None without a past of MIN_PAST readings, or when the series had stopped by then.
 
     Tries several lengths of "recent" and takes the longest among the most deviant, so that a fault of five seconds
     and one of five minutes are both found. The latest readings must still deviate: what is over is no fault.
     """
     values = series.values
     count = len(values)
-    if count <= MIN_PAST:
+    if count <= MIN_PAST or stale(series, end_s):
         return None
     floor = _floor(values, about.floor)
     latest = _median(values[-2:])
@@ -150,10 +162,11 @@ def deviations(window: Window, region: str, service: str, regions: Sequence[str]
 
     def compute() -> Mapping[str, Deviation]:
         found: dict[str, Deviation] = {}
+        end = window.end.timestamp()
         others = {other: window.metrics(other, service) for other in regions if other != region}
         for metric, series in window.metrics(region, service).items():
             about = meaning(metric)
-            own = deviate(series, about)
+            own = deviate(series, about, end)
             if own is not None:
                 peers = {other: metrics[metric] for other, metrics in others.items() if metric in metrics}
                 found[metric] = unshared(own, about, peers)
