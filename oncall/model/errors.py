@@ -35,6 +35,7 @@ class ErrorCode(StrEnum):
     PROBE_FAILED = "probe_failed"
     TARGET_CHANGED = "target_changed"
     TARGET_UNREACHABLE = "target_unreachable"
+    TARGET_REFUSED = "target_refused"
     TEMPORAL_UNREACHABLE = "temporal_unreachable"
     NOT_FOUND = "not_found"
     DISK_FULL = "disk_full"
