@@ -1,1 +1,15 @@
+#!/usr/bin/env python3
+"""The command line's door: everything is in `oncall/cli`."""
 
+import sys
+
+
+def main() -> None:
+    """Runs the command in `sys.argv` and exits with its code (0 done, 1 no, 2 usage, 3 unreachable)."""
+    from oncall.cli.main import run
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

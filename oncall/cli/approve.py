@@ -1,0 +1,176 @@
+"""`approvals`, `approve` and `deny`: what waits for a human, and the human's signed answer."""
+
+import asyncio
+from pathlib import Path
+
+import click
+from temporalio.client import Client
+
+from oncall.cli import loop, settings
+from oncall.cli.deciding import Decided, make_decision, send
+from oncall.cli.exits import ANSWER_IS_NO, DONE
+from oncall.cli.output import Output, json_option
+from oncall.cli.request_view import read_pending, view, what_is_asked
+from oncall.cli.text import plain
+from oncall.model.access import AccessRequest, GateStatus
+from oncall.model.errors import ErrorCode, OncallError, Terminal
+from oncall.model.incident import PendingApproval
+from oncall.temporal import incidents
+from oncall.temporal.client import connect
+
+_MIN_PREFIX = 4
+
+
+def document(pending: PendingApproval, request: AccessRequest) -> dict[str, object]:
+    """The JSON of one request that waits: all of it from the bytes to be signed."""
+    parameters = request.intent.parameters.model_dump(mode="json") if request.intent else None
+    return {
+        "request_id": pending.request_id,
+        "incident_id": pending.incident_id,
+        "request_digest": pending.request_digest,
+        "kind": request.kind.value,
+        "purpose": request.purpose,
+        "action": parameters.pop("type") if parameters else None,
+        "parameters": parameters,
+        "target": request.intent.target.model_dump(mode="json") if request.intent else None,
+        "references": list(request.references),
+        "severity": request.severity.value,
+        "requester": request.requester,
+        "evidence_digest": request.evidence_digest,
+        "answer_by": request.answer_by.isoformat(),
+        "grant_expires_at": request.grant_expires_at.isoformat(),
+        "request": pending.request,
+    }
+
+
+def find(waiting: tuple[PendingApproval, ...], wanted: str) -> PendingApproval:
+    """The one request whose id or digest is, or begins with, `wanted`. Raises Terminal(NOT_FOUND)."""
+    plain_wanted = plain(wanted)
+    exact = [p for p in waiting if wanted in (p.request_id, p.request_digest)]
+    if exact:
+        return exact[0]
+    hexes = wanted.removeprefix("req-").removeprefix("sha256:")
+    found = [p for p in waiting if p.request_digest.removeprefix("sha256:").startswith(hexes)]
+    if len(hexes) < _MIN_PREFIX or not found:
+        message = f"no request {plain_wanted!r} waits for an answer; `oncall approvals` shows those that do"
+        raise Terminal(ErrorCode.NOT_FOUND, message)
+    if len(found) > 1:
+        names = ", ".join(p.request_id for p in found)
+        raise Terminal(ErrorCode.NOT_FOUND, f"{plain_wanted!r} means more than one request ({names}); give more of it")
+    return found[0]
+
+
+@click.command()
+@click.argument("incident", required=False)
+@json_option
+def approvals(incident: str | None, as_json: bool) -> None:
+    """Shows what waits for a human, in one incident or in all that run.
+
+    \b
+    Example:
+      oncall approvals
+    """
+    out = Output(as_json)
+    settings.adopt(out.note)
+
+    async def waiting() -> tuple[PendingApproval, ...]:
+        client = await connect()
+        return await (incidents.approvals(client, incident) if incident else incidents.all_approvals(client))
+
+    found = loop.run(waiting())
+    entries = []
+    for pending in found:
+        try:
+            request = read_pending(pending)
+        except OncallError as error:
+            out.note(f"warning: {error.message}")
+            continue
+        entries.append(document(pending, request))
+        out.show(view(pending, request))
+    out.emit({"approvals": entries})
+    out.show(
+        "nothing waits for an answer"
+        if not entries
+        else "answer with `oncall approve REQUEST` or `oncall deny REQUEST`"
+    )
+
+
+async def _already(client: Client, wanted: str) -> None:
+    """Says so when the request exists but waits no longer. Raises Terminal(ALREADY_USED)."""
+    for incident in await incidents.running(client):
+        for entry in (await incidents.report(client, incident)).access:
+            if entry.decision is not GateStatus.PENDING and wanted in (entry.request_id, entry.request_digest):
+                message = f"request {entry.request_id} is {entry.decision} already; nothing was signed"
+                raise Terminal(ErrorCode.ALREADY_USED, message)
+
+
+def _answer(wanted: str, approved: bool, reason: str, key: Path | None, as_json: bool) -> int:
+    out = Output(as_json)
+    stack = settings.adopt(out.note)
+    config = settings.config_if_any()
+    chosen = settings.signing_key(key, stack, out.note)
+
+    async def answer() -> tuple[PendingApproval, Decided]:
+        client = await connect()
+        waiting = await incidents.all_approvals(client)
+        try:
+            pending = find(waiting, wanted)
+        except Terminal:
+            await _already(client, wanted)
+            raise
+        request = read_pending(pending)
+        out.show(view(pending, request))
+        out.note(f"signing {'YES' if approved else 'NO'} to {what_is_asked(request)}")
+        # In a thread: a passphrase prompt or a touch of a hardware key may take its time.
+        decision = await asyncio.to_thread(make_decision, pending, approved, reason, chosen)
+        return pending, await send(client, pending, decision, config.approvers if config else None)
+
+    pending, decided = loop.run(answer())
+    out.emit(
+        {
+            "request_id": pending.request_id,
+            "incident_id": pending.incident_id,
+            "request_digest": pending.request_digest,
+            "outcome": decided.outcome,
+            "approvers": list(decided.approvers),
+            "detail": decided.detail,
+        }
+    )
+    by = f" by {', '.join(decided.approvers)}" if decided.approvers else ""
+    out.show(plain(f"{pending.request_id}: {decided.outcome}{by}" + (f": {decided.detail}" if decided.detail else "")))
+    wanted_outcomes = {"approved", "pending"} if approved else {"denied"}
+    return DONE if decided.outcome in wanted_outcomes else ANSWER_IS_NO
+
+
+_reason = click.option("--reason", default="", help="Why; signed and kept in the report.")
+_key = click.option("--key", type=click.Path(path_type=Path, dir_okay=False), help="The SSH key to sign with.")
+
+
+@click.command()
+@click.argument("request")
+@_reason
+@_key
+@json_option
+def approve(request: str, reason: str, key: Path | None, as_json: bool) -> int:
+    """Shows a request and signs YES to exactly that; REQUEST is its id, its digest, or a beginning of either.
+
+    \b
+    Example:
+      oncall approve req-3fa85f645717 --reason "matches the runbook"
+    """
+    return _answer(request, True, reason, key, as_json)
+
+
+@click.command()
+@click.argument("request")
+@_reason
+@_key
+@json_option
+def deny(request: str, reason: str, key: Path | None, as_json: bool) -> int:
+    """Shows a request and signs NO to it; REQUEST is its id, its digest, or a beginning of either.
+
+    \b
+    Example:
+      oncall deny req-3fa85f645717 --reason "batch job of the month, leave it"
+    """
+    return _answer(request, False, reason, key, as_json)

@@ -1,0 +1,87 @@
+"""Signs a decision about one request, sends it, and waits for what the gate says became of it."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from temporalio.client import Client
+
+from oncall.cli import sshkeys
+from oncall.cli.request_view import read_pending
+from oncall.config import load_approvers
+from oncall.model.access import NAMESPACE_DECISION, Decision, GateStatus
+from oncall.model.errors import ErrorCode, OncallError, Terminal
+from oncall.model.incident import PendingApproval
+from oncall.model.report import AccessEntry
+from oncall.temporal import incidents
+from oncall.trust import ssh
+from oncall.trust.requests import decision_bytes
+
+CONFIRM_S = 5.0
+_POLL_S = 0.15
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What became of a decision: `outcome` is approved, denied, refused, pending (it counts, but another person's is
+    needed as well) or sent (the gate has not said yet)."""
+
+    outcome: str
+    approvers: tuple[str, ...]
+    detail: str
+
+
+def make_decision(pending: PendingApproval, approved: bool, reason: str, key: Path) -> Decision:
+    """A signed decision about `pending`. Raises Terminal when the request is not what it says, or too old to answer,
+    or the key cannot sign."""
+    request = read_pending(pending)
+    now = datetime.now(UTC)
+    if now >= request.answer_by:
+        message = f"request {pending.request_id} expired at {request.answer_by:%H:%M:%S} UTC; not signing it"
+        raise Terminal(ErrorCode.REQUEST_EXPIRED, message)
+    unsigned = Decision(request_digest=pending.request_digest, approved=approved, reason=reason, decided_at=now)
+    signature = sshkeys.sign(key, decision_bytes(unsigned), NAMESPACE_DECISION)
+    return unsigned.model_copy(update={"signature": signature})
+
+
+async def send(client: Client, pending: PendingApproval, decision: Decision, approvers: Path | None) -> Decided:
+    """Sends it and waits up to CONFIRM_S for the gate. `approvers` is the list to explain a refusal from, if at hand.
+
+    Raises Terminal(ALREADY_USED) when the request was decided before.
+    """
+    before = await _entry(client, pending)
+    if before is not None and before.decision is not GateStatus.PENDING:
+        message = f"request {pending.request_id} is {before.decision} already; nothing was sent"
+        raise Terminal(ErrorCode.ALREADY_USED, message)
+    await incidents.decide(client, pending.incident_id, decision)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CONFIRM_S
+    while loop.time() < deadline:
+        await asyncio.sleep(_POLL_S)
+        now = await _entry(client, pending)
+        if now is None:
+            continue
+        if now.decision is not GateStatus.PENDING:
+            return Decided(now.decision.value, now.approvers, "")
+        if now.refused_decisions > (before.refused_decisions if before else 0):
+            return Decided("refused", now.approvers, _why_refused(decision, approvers))
+        if len(now.approvers) > (len(before.approvers) if before else 0):
+            return Decided("pending", now.approvers, "another person's approval is needed as well")
+    return Decided("sent", (), f"no answer within {CONFIRM_S:.0f} s; see `oncall approvals {pending.incident_id}`")
+
+
+async def _entry(client: Client, pending: PendingApproval) -> AccessEntry | None:
+    report = await incidents.report(client, pending.incident_id)
+    return next((entry for entry in report.access if entry.request_digest == pending.request_digest), None)
+
+
+def _why_refused(decision: Decision, approvers: Path | None) -> str:
+    """The gate keeps its reason to itself; the same check against the same list says it."""
+    if approvers is not None:
+        try:
+            known = load_approvers(approvers)
+            ssh.verify(decision.signature, decision_bytes(decision), NAMESPACE_DECISION, known, decision.decided_at)
+        except OncallError as error:
+            return error.message
+    return "the gate did not accept the signature; are you in the approvers list that its workers loaded?"

@@ -1,0 +1,89 @@
+"""The command group and its one error boundary: whatever fails, one line and an exit code, never a traceback."""
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from oncall.cli import approve, catalogue, demo, dev, drill, incidents, keys
+from oncall.cli.exits import ANSWER_IS_NO, DONE, USAGE, exit_code
+from oncall.cli.text import json_line, plain
+from oncall.model.errors import ErrorCode, OncallError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """The on-call swarm: 150 agents investigate, a human approves, the remedy is proven.
+
+    \b
+    Example:
+      oncall demo --seed 7
+    """
+
+
+for command in (
+    demo.demo,
+    dev.dev,
+    drill.drill,
+    keys.keys,
+    keys.approvers,
+    incidents.trigger,
+    incidents.status,
+    incidents.report,
+    incidents.replay,
+    approve.approvals,
+    approve.approve,
+    approve.deny,
+    catalogue.actions,
+):
+    cli.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code."""
+    as_json = "--json" in arguments
+    try:
+        result = cli.main(args=list(arguments), prog_name="oncall", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        where = f"`{error.ctx.command_path}`" if error.ctx else "`oncall`"
+        hint = f"see `{error.ctx.command_path} --help`" if error.ctx else "see `oncall --help`"
+        return _fail(as_json, "usage", f"{where}: {_sentence(error.format_message())}; {hint}", USAGE)
+    except click.ClickException as error:
+        return _fail(as_json, "usage", _sentence(error.format_message()), USAGE)
+    except OncallError as error:
+        return _fail(as_json, error.code.value, error.message, exit_code(error.code))
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(as_json, "interrupted", "interrupted before it was done; run it again to retry", ANSWER_IS_NO)
+    except BrokenPipeError:
+        # Whoever read our output has left; a second attempt at flushing it must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ANSWER_IS_NO
+    except Exception as error:  # noqa: BLE001 - the boundary: people get one line, the file gets the traceback
+        message = f"{type(error).__name__} inside oncall; the details are in {_dump()}; please report it"
+        return _fail(as_json, ErrorCode.INTERNAL.value, message, ANSWER_IS_NO)
+    return result if isinstance(result, int) else DONE
+
+
+def _sentence(message: str) -> str:
+    return message.rstrip(".").replace("\n", " ")
+
+
+def _dump() -> str:
+    handle, path = tempfile.mkstemp(prefix="oncall-error-", suffix=".txt")  # mkstemp: 0600
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        traceback.print_exc(file=file)
+    return path
+
+
+def _fail(as_json: bool, code: str, message: str, status: int) -> int:
+    message = plain(message)
+    if as_json:
+        click.echo(json_line({"error": {"code": code, "message": message}}))
+    click.echo(f"error: {message}", err=True)
+    return status

@@ -1,0 +1,72 @@
+"""What a command leaves on disk about a closed incident, and finds again when no server runs any more.
+
+STATE/incidents/<incident>/<run>/report.json  report.md  report.html  history.json
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from oncall.cli.markdown import to_markdown
+from oncall.cli.postmortem import postmortem
+from oncall.cli.settings import state_root
+from oncall.cli.webpage import to_html
+from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.report import IncidentReport
+
+_NAME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
+
+def _safe(name: str) -> str:
+    return "".join(char if char in _NAME else "_" for char in name)[:120] or "_"
+
+
+def folder_of(state: Path, incident_id: str, run_id: str) -> Path:
+    """The folder of one run of an incident."""
+    return state / "incidents" / _safe(incident_id) / _safe(run_id)
+
+
+def write_record(state: Path, report: IncidentReport, history: str) -> IncidentReport:
+    """Writes the files of a closed incident; returns the report with `files.history` filled in.
+
+    Raises Terminal(DISK_FULL) when they cannot be written.
+    """
+    folder = folder_of(state, report.incident_id, report.run_id)
+    files = {"report": str(folder / "report.json"), "history": str(folder / "history.json")}
+    report = report.model_copy(update={"files": report.files.model_copy(update=files)})
+    blocks = postmortem(report)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "history.json", history)
+        _write(folder / "report.md", to_markdown(blocks))
+        _write(folder / "report.html", to_html(blocks))
+        _write(folder / "report.json", report.model_dump_json(indent=1))
+    except OSError as error:
+        raise Terminal(ErrorCode.DISK_FULL, f"{folder}: {error.strerror}; the report was not written") from None
+    return report
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def find_record(incident_id: str, note: Callable[[str], None]) -> Path | None:
+    """The newest folder of an incident below the state folder, or None; says through `note` where it lies."""
+    pattern = f"*/incidents/{_safe(incident_id)}/*/report.json"
+    found = sorted(state_root().glob(pattern), key=lambda path: path.stat().st_mtime)
+    if not found:
+        return None
+    note(f"no Temporal server was named, so this is the record in {found[-1].parent}")
+    return found[-1].parent
+
+
+def load_report(folder: Path) -> IncidentReport:
+    """The report in `folder`. Raises Terminal(BAD_CONFIG) when it is damaged."""
+    path = folder / "report.json"
+    try:
+        return IncidentReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{path}: not an incident report of this version") from None
