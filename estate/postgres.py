@@ -41,6 +41,8 @@ _SETTINGS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "checkpoint_timeout": "30min",
+    "min_wal_size": "32MB",
+    "max_wal_size": "64MB",
     "autovacuum_naptime": "1min",
     "bgwriter_lru_maxpages": "0",
     "track_activity_query_size": "2048",
@@ -130,15 +132,15 @@ class Postgres:
         copies = {region: self._data / region for region in REGIONS}
         running = [
             subprocess.Popen(["cp", "-R", str(self._template), str(target)], **demotion())  # type: ignore[call-overload]  # noqa: S607
-            for target in copies.values()
+            for target in list(copies.values())[1:]
         ]
         if any(process.wait(timeout=60) != 0 for process in running):
             raise ServerFailed("copying the template cluster failed: is the temporary directory full?")
+        self._template.rename(copies[REGIONS[0]])
         for region, data in copies.items():
             self.clusters[region] = self._launch(region, data)
         for region, data in copies.items():
             self.clusters[region] = self._await(self.clusters[region], region, data)
-        shutil.rmtree(self._template)
 
     def stop(self) -> None:
         """Ends whatever is running, all at once."""
@@ -222,7 +224,7 @@ async def fill(port: int, password: str, seed: int) -> None:
 
     filling = []
     for service in SERVICES.values():
-        await main.execute(f'CREATE DATABASE "{service.database}"')
+        await main.execute(f'CREATE DATABASE "{service.database}" STRATEGY file_copy')
         await main.execute(f'REVOKE ALL ON DATABASE "{service.database}" FROM PUBLIC')
         await main.execute(
             f'GRANT CONNECT ON DATABASE "{service.database}" TO {service.role}, oncall_read, oncall_write'
