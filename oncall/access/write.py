@@ -94,33 +94,34 @@ class WriteBroker:
             raise
         return secret
 
-    async def begin(self, claim: Claim, detail: dict[str, Any]) -> None:
+    def begin(self, claim: Claim, detail: dict[str, Any]) -> None:
         """Records, immediately before the effect, that it begins; `detail` is what a retry needs to read it back.
 
-        Raises Retryable(ALREADY_USED) when another attempt has begun it: claim again and read back. Raises Terminal as
-        `reveal` does when the claim has ended meanwhile.
+        Not async, so that nothing can happen between the row and the effect. Raises Retryable(ALREADY_USED) when
+        another attempt has begun it: claim again and read back. Raises Terminal as `reveal` does when the claim has
+        ended meanwhile.
         """
         try:
-            request = await asyncio.to_thread(self._claimed, claim.digest)
-            await asyncio.to_thread(self._check_usable, claim.digest, request)
+            request = self._claimed(claim.digest)
+            self._check_usable(claim.digest, request)
         except Terminal as refusal:
-            await asyncio.to_thread(record_refusal_of, self._ledger, claim.digest[:100], refusal, "begin an effect")
+            record_refusal_of(self._ledger, claim.digest[:100], refusal, "begin an effect")
             raise
         body = {"action_digest": action_digest_of(request), "detail": detail}
-        _, mine = await asyncio.to_thread(self._ledger.append_once, EntryKind.EFFECT_BEGIN, claim.digest, body)
+        _, mine = self._ledger.append_once(EntryKind.EFFECT_BEGIN, claim.digest, body)
         if not mine:
             raise Retryable(ErrorCode.ALREADY_USED, "another attempt has begun this effect: claim again and read back")
 
-    async def end(self, claim: Claim, result: ActionResult) -> ActionResult:
+    def end(self, claim: Claim, result: ActionResult) -> ActionResult:
         """Stores the outcome and returns it; of two attempts the first to end wins, and both get its result.
 
         Raises Terminal(REQUEST_MISMATCH) for a result of another action, Terminal(GRANT_UNKNOWN) without a claim.
         """
-        request = await asyncio.to_thread(self._claimed, claim.digest)
+        request = self._claimed(claim.digest)
         if (result.request_digest, result.action_digest) != (claim.digest, action_digest_of(request)):
             raise Terminal(ErrorCode.REQUEST_MISMATCH, "the result is of another action than the claim's")
         body = {"result": result.model_dump(mode="json")}
-        entry, _ = await asyncio.to_thread(self._ledger.append_once, EntryKind.EFFECT_END, claim.digest, body)
+        entry, _ = self._ledger.append_once(EntryKind.EFFECT_END, claim.digest, body)
         return _result(entry)
 
     async def _claim(self, text: str, decisions: tuple[Decision, ...]) -> Claim:
