@@ -8,7 +8,7 @@ from oncall.analyst.examine import examine
 from oncall.tools.toolkit import Toolkit
 from temporalio import activity
 
-from activities.credentials import Held, RequestMeter
+from activities.credentials import Held
 from activities.implements import implements
 from activities.sources import Sources
 from oncall.blobs.store import BlobStore
@@ -32,14 +32,12 @@ class Investigate:
         blobs: BlobStore,
         worker: Identity,
         sources: Sources,
-        meter: RequestMeter,
     ) -> None:
         self._config = config
         self._broker = broker
         self._blobs = blobs
         self._worker = worker
         self._sources = sources
-        self._meter = meter
 
     @implements(INVESTIGATE)
     async def investigate(self, task: InvestigateIn) -> FindingRef:
@@ -71,5 +69,5 @@ class Investigate:
             score=finding.score,
             digest=digest,
             signature=envelope.signature,
-            secret_requests=self._meter.take(),
+            secret_requests=self._broker.take_secret_requests(),
         )

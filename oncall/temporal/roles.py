@@ -51,7 +51,6 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from activities.verify import Verify
 
     from activities.access import Access
-    from activities.credentials import RequestMeter
     from activities.investigate import Investigate
     from activities.observe import Observe
     from activities.report import Report
@@ -62,14 +61,14 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from oncall.temporal.pools import pinned_keys, worker_identity
 
     policy, approvers = load_policy(config.policy), load_approvers(config.approvers)
-    broker = ReadBroker(vault, ledger, approvers, policy)
+    broker = ReadBroker(vault, ledger, approvers, policy, config.references.read_set(("{region}",)))
     blobs = BlobStore(config.state / "blobs")
     worker = worker_identity(config.state, config.tenant, "investigate")
-    sources, meter = Sources(config.sources), RequestMeter(broker)
+    sources = Sources(config.sources)
     return [
         Access(broker).open_read_grant,
         Observe(config, policy, approvers, ledger, sources).survey,
-        Investigate(config, broker, blobs, worker, sources, meter).investigate,
+        Investigate(config, broker, blobs, worker, sources).investigate,
         Synthesize(blobs, worker, pinned_keys(config.state), sources).synthesize,
         Verify(config, broker, sources).verify,
         Report(config.state).write_report,

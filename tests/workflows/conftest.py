@@ -46,14 +46,17 @@ class Incident:
         """What waits for a human, once `count` requests do."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                found = await self.handle.query(names.QUERY_APPROVALS, result_type=list[PendingApproval])
+                found: list[PendingApproval] = await self.handle.query(
+                    names.QUERY_APPROVALS, result_type=list[PendingApproval]
+                )
                 if len(found) >= count:
                     return found
                 await asyncio.sleep(0.05)
 
     async def status(self) -> IncidentStatus:
         """One look."""
-        return await self.handle.query(names.QUERY_STATUS, result_type=IncidentStatus)
+        found: IncidentStatus = await self.handle.query(names.QUERY_STATUS, result_type=IncidentStatus)
+        return found
 
     async def in_phase(self, phase: Phase) -> None:
         """Wait until the incident is in `phase`."""

@@ -202,7 +202,7 @@ class Script:
 
     def on(self, queue: str) -> list[Callable[..., Any]]:
         """The activities of one queue."""
-        everything = {
+        everything: dict[steps.Step[Any, Any], Callable[..., Any]] = {
             steps.SURVEY: self.survey,
             steps.OPEN_GRANT: self.open_grant,
             steps.INVESTIGATE: self.investigate,
