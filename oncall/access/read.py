@@ -1,6 +1,7 @@
 """READ access: one approved request opens telemetry and probes for a while. It never opens a write."""
 
 import asyncio
+import re
 from collections.abc import Collection
 
 from pydantic import SecretStr
@@ -24,12 +25,15 @@ from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy
 from oncall.trust.requests import grant_id, parse_request, request_digest, request_text
 
+_ANY_REGION = re.escape("{region}")
+
 
 class ReadBroker:
     """Opens grants and releases their secrets to the agents of this worker process.
 
     The ledger knows which grants exist, so that any worker that shares it can serve them. `references` is the read set
-    that this worker is configured with: nothing outside it is ever opened.
+    that this worker is configured with: nothing outside it is ever opened. In it, a part written `{region}` stands for
+    any one part, for the regions are known only once telemetry is read.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class ReadBroker:
         self._vault = vault
         self._ledger = ledger
         self._authority = Authority(approvers, policy, ledger.ledger_id)
-        self._read_set = frozenset(references)
+        self._read_set = tuple(re.compile(re.escape(name).replace(_ANY_REGION, "[^/]+")) for name in references)
         self._clock = clock
         self._grants: dict[str, AccessRequest] = {}
         self._released: set[tuple[str, str]] = set()
@@ -108,7 +112,7 @@ class ReadBroker:
             return _grant(digest, request)
         approved = check(text, decisions, AccessKind.READ, self._authority, self._clock())
         check_brakes(self._ledger, digest, approved.request.incident_id)
-        outside = [name for name in approved.request.references if name not in self._read_set]
+        outside = [name for name in approved.request.references if not self._in_read_set(name)]
         if outside:
             raise Terminal(
                 ErrorCode.GRANT_SCOPE, "not in this worker's read set: " + ", ".join(name[:200] for name in outside[:5])
@@ -116,6 +120,9 @@ class ReadBroker:
         await self._resolve_all(approved.request.references)
         await asyncio.to_thread(self._ledger.append_once, EntryKind.GRANT, digest, _body(approved))
         return _grant(digest, approved.request)
+
+    def _in_read_set(self, reference: str) -> bool:
+        return any(allowed.fullmatch(reference) for allowed in self._read_set)
 
     async def _resolve_all(self, references: tuple[str, ...]) -> None:
         parsed = [Reference.parse(reference) for reference in references]
