@@ -7,7 +7,7 @@ from rich.table import Table
 
 from oncall.cli import settings
 from oncall.cli.output import Output, json_option
-from oncall.config import load_config, load_policy
+from oncall.config import load_policy
 from oncall.model.action import Parameters
 
 
@@ -22,7 +22,7 @@ def actions(as_json: bool) -> None:
     """
     out = Output(as_json)
     settings.adopt(out.note)
-    policy = load_policy(load_config().policy)
+    policy = load_policy(settings.require_config().policy)
     union, *_ = get_args(Parameters)
     table = Table("action", "verdict", "risk", "parameters", "does")
     entries = []

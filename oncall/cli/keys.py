@@ -97,11 +97,7 @@ def _directory(given: Path | None, out: Output) -> Path:
     if given is not None:
         return given.expanduser()
     settings.adopt(out.note)
-    config = settings.config_if_any()
-    if config is None:
-        message = "no oncall.yaml says where the approvers are: set ONCALL_CONFIG, or give --approvers DIR"
-        raise Terminal(ErrorCode.BAD_CONFIG, message)
-    return config.approvers
+    return settings.require_config().approvers
 
 
 _directory_option = click.option(

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from oncall.cli.text import json_line, plain
 
@@ -27,9 +28,7 @@ class Output:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(
-            file=sys.stderr if as_json else sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True
-        )
+        self.console = Console(file=sys.stderr if as_json else sys.stdout, markup=False, highlight=False, emoji=False)
 
     def emit(self, document: BaseModel | dict[str, Any] | list[Any]) -> None:
         """Prints the command's document as one line of JSON, when JSON was asked for."""
@@ -40,7 +39,8 @@ class Output:
     def show(self, *renderables: RenderableType) -> None:
         """Prints for people. A str is printed as it is: pass untrusted text through `plain` first."""
         for renderable in renderables:
-            self.console.print(renderable)
+            # A line of text is left to the terminal to wrap, so that a path or digest can be copied whole.
+            self.console.print(renderable, soft_wrap=isinstance(renderable, str | Text))
 
     def note(self, text: str) -> None:
         """Prints one line beside the result, on stderr in any case."""

@@ -59,8 +59,9 @@ def _time(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "–"
 
 
-def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}"
+def number(value: float | None) -> str:
+    """A measured value with at most two decimals; a dash where there is none."""
+    return "–" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def _pairs(values: dict[str, Any]) -> str:
@@ -124,7 +125,7 @@ def _diagnosis(report: IncidentReport) -> list[Block]:
     if diagnosis.blind:
         blocks.append(Paragraph(f"Could not be seen: {'; '.join(diagnosis.blind)}."))
     if diagnosis.ranked:
-        rows = tuple((s.region, s.service, s.specialist.value, _number(s.score)) for s in diagnosis.ranked[:5])
+        rows = tuple((s.region, s.service, s.specialist.value, number(s.score)) for s in diagnosis.ranked[:5])
         blocks.append(Grid(("region", "service", "specialist", "score"), rows))
     return blocks
 
@@ -161,7 +162,7 @@ def _verification(report: IncidentReport) -> list[Block]:
         return [*blocks, Paragraph("Nothing was changed, so recovery was not measured.")]
     verdict = "Recovered." if report.verification.recovered else "Not recovered."
     rows = tuple(
-        (c.name, c.region, c.service, _number(c.before), _number(c.after), _number(c.threshold), "ok" if c.ok else "no")
+        (c.name, c.region, c.service, number(c.before), number(c.after), number(c.threshold), "ok" if c.ok else "no")
         for c in report.verification.checks
     )
     return [*blocks, Paragraph(verdict), Grid(("check", "region", "service", "before", "after", "limit", ""), rows)]
@@ -189,12 +190,12 @@ def _timeline(report: IncidentReport) -> list[Block]:
         (
             span.phase.value,
             _time(span.started_at),
-            _number((span.ended_at - span.started_at).total_seconds()) + " s" if span.ended_at else "–",
+            number((span.ended_at - span.started_at).total_seconds()) + " s" if span.ended_at else "–",
         )
         for span in report.phases
     )
     timings = tuple(
-        (name.removesuffix("_s").replace("_", " "), _number(value) + " s")
+        (name.removesuffix("_s").replace("_", " "), number(value) + " s")
         for name, value in report.timings.model_dump().items()
         if value is not None
     )

@@ -98,6 +98,15 @@ def config_if_any() -> Config | None:
     return load_config()
 
 
+def require_config() -> Config:
+    """The configuration. Raises Terminal(BAD_CONFIG) saying how to name one where there is none."""
+    config = config_if_any()
+    if config is None:
+        message = f"oncall.yaml: there is none in {Path.cwd()}; set {ENV_CONFIG}, or start `oncall dev` first"
+        raise Terminal(ErrorCode.BAD_CONFIG, message)
+    return config
+
+
 def signing_key(given: Path | None, stack: RunningStack | None, note: Callable[[str], None]) -> Path:
     """The key to sign with: `--key`, else the user's own, else the one that `oncall dev` made for its run.
 

@@ -127,11 +127,14 @@ def write_config(state: Path, estate: dict[str, Any]) -> Path:
 
 
 @asynccontextmanager
-async def running_stack(state: Path, seed: int, progress: Progress) -> AsyncIterator[Stack]:
+async def running_stack(
+    state: Path, seed: int, prepare: Callable[[], None], progress: Progress
+) -> AsyncIterator[Stack]:
     """A stack in `state`, stopped again whatever happens. `progress` hears each part with its seconds.
 
-    Who may approve must lie in `state/approvers` before. Points this process's environment at the server while it
-    runs. Raises OncallError with one line saying which part failed and where its log is.
+    `prepare` is called once the folder is ours and must leave who may approve in `state/approvers`. Points this
+    process's environment at the server while it runs. Raises OncallError with one line saying which part failed and
+    where its log is.
     """
     started = time.monotonic()
 
@@ -140,6 +143,7 @@ async def running_stack(state: Path, seed: int, progress: Progress) -> AsyncIter
 
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.enter_context(_locked(state))
+        prepare()
         logs = state / "logs"
         command = python("estate", "--state", str(state / "estate"), "--seed", str(seed))
         estate = await Child.start("the estate", command, {}, logs / "estate.log")
