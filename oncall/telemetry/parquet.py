@@ -32,10 +32,17 @@ class ParquetTelemetry:
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._windows: SingleFlight[tuple[datetime, datetime], Window] = SingleFlight(_CACHED_WINDOWS)
+        self._topologies: SingleFlight[tuple[int, int], Topology] = SingleFlight(1)
 
     async def topology(self) -> Topology:
-        """The folder's `catalogue.json`. Raises Terminal(TELEMETRY_UNAVAILABLE)."""
-        return await asyncio.to_thread(read_catalogue, self._root / "catalogue.json")
+        """The folder's `catalogue.json`, read again when it changed. Raises Terminal(TELEMETRY_UNAVAILABLE)."""
+        path = self._root / "catalogue.json"
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise Terminal(ErrorCode.TELEMETRY_UNAVAILABLE, f"{path}: {error.strerror}") from None
+        key = (status.st_mtime_ns, status.st_size)
+        return await self._topologies.get(key, lambda: asyncio.to_thread(read_catalogue, path))
 
     async def window(self, start: datetime, end: datetime) -> Window:
         """All rows of the range, bounded by MAX_ROWS per kind (the newest are kept).

@@ -1,15 +1,9 @@
 """The cache specialist's tools: the region's cache server, and what it throws away."""
 
 from oncall.model.observation import Observation
-from oncall.probes import valkey
 from oncall.telemetry.vocabulary import Aspect
 from oncall.tools.metrics import query_metrics
 from oncall.tools.toolkit import Toolkit
-
-
-async def _look(toolkit: Toolkit) -> valkey.CacheState:
-    username, password, server = await toolkit.login(toolkit.references.cache_read)
-    return await valkey.look(toolkit.agent.region, server, username, password)
 
 
 async def check_cache_health(toolkit: Toolkit) -> Observation:
@@ -19,7 +13,7 @@ async def check_cache_health(toolkit: Toolkit) -> Observation:
     """
     if not toolkit.live:
         return await query_metrics(toolkit, Aspect.CACHE)
-    state = await _look(toolkit)
+    state = await toolkit.cache()
     return toolkit.live_value("check_cache_health", {}, state.model_dump())
 
 
@@ -31,7 +25,7 @@ async def get_eviction_stats(toolkit: Toolkit) -> Observation:
     """
     if not toolkit.live:
         return await query_metrics(toolkit, Aspect.CACHE)
-    state = await _look(toolkit)
+    state = await toolkit.cache()
     value = {
         "used_memory_bytes": state.used_memory_bytes,
         "max_memory_bytes": state.max_memory_bytes,

@@ -12,7 +12,9 @@ MAX_METRICS = 6
 
 
 def described(metric: str, deviation: Deviation) -> dict[str, Any]:
-    """One metric's deviation as JSON: medians in the metric's unit, `bad` the deviation in the bad direction."""
+    """One metric's deviation as JSON: medians in the metric's unit. `bad` is the deviation in the bad direction, `worse` the
+    same without regard to peers."""
+    about = meaning(metric)
     return {
         "metric": metric,
         "past": deviation.past,
@@ -20,7 +22,8 @@ def described(metric: str, deviation: Deviation) -> dict[str, Any]:
         "spread": deviation.spread,
         "deviation": deviation.own,
         "unshared": deviation.score,
-        "bad": badness(deviation, meaning(metric)),
+        "bad": badness(deviation, about),
+        "worse": max(0.0, deviation.own * about.bad),
         "since": moment(deviation.onset),
         "points": deviation.points,
         "peers": list(deviation.peers),

@@ -59,7 +59,7 @@ async def trace_route(toolkit: Toolkit) -> Observation:
             about = meaning(metric)
             if about.end == agent.service and about.outside:
                 entry = {"caller": caller, "callee": agent.service, **described(metric, deviation)}
-                if about.aspect is Aspect.LATENCY:
+                if about.aspect is Aspect.LATENCY and about.floor:
                     change = (deviation.recent - deviation.past) / about.floor
                     beyond = (change - served) / (deviation.spread / about.floor)
                     entry["excess"] = max(0.0, min(entry["bad"], beyond, CAP))

@@ -15,7 +15,7 @@ from oncall.config import References
 from oncall.model.agent import Agent
 from oncall.model.observation import Observation
 from oncall.model.topology import Topology
-from oncall.probes import instances, postgres
+from oncall.probes import instances, postgres, valkey
 from oncall.telemetry.deviation import Deviation, deviations
 from oncall.telemetry.protocol import Telemetry
 from oncall.telemetry.window import Window
@@ -76,6 +76,7 @@ class Toolkit:
         self.references = references
         self._credentials = credentials
         self._activity: postgres.Activity | None = None
+        self._cache: valkey.CacheState | None = None
         self._instances: tuple[instances.RunningInstance, ...] | None = None
 
     @property
@@ -89,9 +90,7 @@ class Toolkit:
 
     async def topology(self) -> Topology:
         """The estate as the telemetry's catalogue describes it. Raises TELEMETRY_UNAVAILABLE."""
-        window = await self.window()
-        known = await self.telemetry.topology()
-        return window.derived("topology", lambda: known)
+        return await self.telemetry.topology()
 
     async def deviations(self) -> Mapping[str, Deviation]:
         """The agent's service's metrics against their past and peers."""
@@ -119,6 +118,13 @@ class Toolkit:
             database = self.agent.service.replace("-", "_")
             self._activity = await postgres.look(self.agent.region, server, username, password, database)
         return self._activity
+
+    async def cache(self) -> valkey.CacheState:
+        """One look at the region's cache server, shared by the agent's tools. Raises PROBE_FAILED."""
+        if self._cache is None:
+            username, password, server = await self.login(self.references.cache_read)
+            self._cache = await valkey.look(self.agent.region, server, username, password)
+        return self._cache
 
     async def instances(self) -> tuple[instances.RunningInstance, ...]:
         """The service's running instances, shared by the agent's tools; empty without a registry.

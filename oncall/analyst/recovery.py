@@ -1,0 +1,143 @@
+"""Whether it is over: the same figures before and after, against what the service's own past says is usual.
+
+What cannot be measured is unknown, and unknown is never "ok".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from oncall.analyst.thresholds import RECOVERED_WITHIN
+from oncall.model.agent import Specialist
+from oncall.model.diagnosis import RootCause
+from oncall.model.topology import Topology
+from oncall.model.verification import Check, Verification
+from oncall.telemetry.deviation import MIN_PAST, Deviation, badness, deviations, stale
+from oncall.telemetry.vocabulary import Aspect, Meaning, meaning
+from oncall.telemetry.window import Series, Window
+
+# The worst of this many latest readings must be fine: one good reading between two bad ones is no recovery.
+_LATEST = 2
+# Per aspect, the words that name the figure people ask for first: the share of failures, the slow requests.
+_ASKED_FIRST = {Aspect.ERRORS: "%", Aspect.SUCCESS: "%", Aspect.LATENCY: "95"}
+# An incident's own readings must not serve as its past: so much of the newest is left out where peers stand in.
+_PEER_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """One figure of one service to be measured: where, which metric, what it was (`before`), and the `threshold` that
+    it must be back within, both in the metric's unit and on its bad side."""
+
+    region: str
+    service: str
+    metric: str
+    before: float | None
+    threshold: float | None
+
+    @property
+    def about(self) -> Meaning:
+        """What the metric measures."""
+        return meaning(self.metric)
+
+
+def symptoms(window: Window, topology: Topology, root_cause: RootCause) -> list[Symptom]:
+    """The figures that tell whether `root_cause` still hurts: one of errors and one of latency, of the service itself
+    and of each entrance of its region, as they were in `window` (which ends during the incident)."""
+    region = root_cause.region
+    services = dict.fromkeys((root_cause.service, *topology.entrances(region)))
+    found = []
+    for service in services:
+        known = deviations(window, region, service, topology.regions)
+        for aspect in (Aspect.ERRORS, Aspect.SUCCESS, Aspect.LATENCY):
+            metric = _figure(window, region, service, aspect, known)
+            if metric is not None:
+                found.append(_symptom(window, topology, region, service, metric, known.get(metric)))
+    return found
+
+
+def _figure(window: Window, region: str, service: str, aspect: Aspect, known: Mapping[str, Deviation]) -> str | None:
+    names = [
+        metric
+        for metric in window.metrics(region, service)
+        if (about := meaning(metric)).aspect is aspect and about.end is None and not about.outside
+    ]
+
+    def worth(metric: str) -> tuple[bool, float, str]:
+        deviation = known.get(metric)
+        worst = badness(deviation, meaning(metric)) if deviation else 0.0
+        return (_ASKED_FIRST[aspect] in metric, worst, metric)
+
+    return max(names, key=worth, default=None)
+
+
+def _symptom(
+    window: Window, topology: Topology, region: str, service: str, metric: str, deviation: Deviation | None
+) -> Symptom:
+    about = meaning(metric)
+    if deviation is not None:
+        limit = deviation.past + about.bad * RECOVERED_WITHIN * deviation.spread
+        return Symptom(region, service, metric, deviation.recent, limit)
+    series = window.metrics(region, service)[metric]
+    before = None if stale(series, window.end.timestamp()) else _worst(series, about)
+    limits = [
+        float(np.quantile(about.bad * peer.values, _PEER_SHARE)) + RECOVERED_WITHIN * about.floor
+        for other in topology.regions
+        if other != region and (peer := window.metrics(other, service).get(metric)) and len(peer) >= MIN_PAST
+    ]
+    return Symptom(region, service, metric, before, about.bad * max(limits) if limits else None)
+
+
+def _worst(series: Series, about: Meaning) -> float:
+    return about.bad * float((about.bad * series.values[-_LATEST:]).max())
+
+
+def recovery_checks(
+    before: Window,
+    after: Window,
+    topology: Topology,
+    root_cause: RootCause,
+    runaways_before: int | None,
+    runaways_after: int | None,
+) -> Verification:
+    """One check per symptom, and one of long-running statements where a database was the cause.
+
+    `before` ends during the incident, `after` now. A figure that falls when things are bad is reported as how far it
+    is below zero, so that `after <= threshold` always reads "ok". Without any check nothing counts as recovered.
+    """
+    checks = [_check(symptom, after) for symptom in symptoms(before, topology, root_cause)]
+    if root_cause.specialist is Specialist.DATABASE or runaways_before:
+        checks.append(
+            Check(
+                name="long-running statements",
+                region=root_cause.region,
+                service=root_cause.service,
+                before=None if runaways_before is None else float(runaways_before),
+                after=None if runaways_after is None else float(runaways_after),
+                threshold=0.0,
+                ok=runaways_after == 0,
+            )
+        )
+    improved = any(check.ok and check.before is not None and check.before > check.threshold for check in checks)
+    return Verification(
+        recovered=bool(checks) and all(check.ok for check in checks), improved=improved, checks=tuple(checks)
+    )
+
+
+def _check(symptom: Symptom, after: Window) -> Check:
+    about = symptom.about
+    series = after.metrics(symptom.region, symptom.service).get(symptom.metric)
+    reading = None
+    if series is not None and not stale(series, after.end.timestamp()):
+        reading = about.bad * _worst(series, about)
+    threshold = 0.0 if symptom.threshold is None else about.bad * symptom.threshold
+    return Check(
+        name=symptom.metric,
+        region=symptom.region,
+        service=symptom.service,
+        before=None if symptom.before is None else about.bad * symptom.before,
+        after=reading,
+        threshold=threshold,
+        ok=symptom.threshold is not None and reading is not None and reading <= threshold,
+    )
