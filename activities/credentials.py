@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from oncall.access.read import ReadBroker
 from pydantic import SecretStr
+
+from oncall.access.read import ReadBroker
 
 
 @dataclass(frozen=True)

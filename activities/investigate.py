@@ -3,22 +3,21 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from oncall.access.read import ReadBroker
-from oncall.analyst.examine import examine
-from oncall.tools.toolkit import Toolkit
 from temporalio import activity
 
 from activities.credentials import Held
+from activities.evidence import FINDING_TYPE, Evidence
 from activities.implements import implements
 from activities.sources import Sources
-from oncall.blobs.store import BlobStore
+from oncall.access.read import ReadBroker
+from oncall.analyst.examine import examine
 from oncall.config import Config
 from oncall.model.finding import FindingRef
 from oncall.model.names import agent_uri
 from oncall.model.steps import INVESTIGATE, InvestigateIn
+from oncall.tools.toolkit import Toolkit
 from oncall.trust.identity import Identity
 
-FINDING_TYPE = "application/vnd.oncall.finding+json"
 CERTIFICATE_LIFETIME = timedelta(minutes=15)
 
 
@@ -29,13 +28,13 @@ class Investigate:
         self,
         config: Config,
         broker: ReadBroker,
-        blobs: BlobStore,
+        evidence: Evidence,
         worker: Identity,
         sources: Sources,
     ) -> None:
         self._config = config
         self._broker = broker
-        self._blobs = blobs
+        self._evidence = evidence
         self._worker = worker
         self._sources = sources
 
@@ -58,8 +57,7 @@ class Investigate:
             credentials=Held(self._broker, task.grant_digest, uri) if task.grant_digest else None,
         )
         finding = await examine(toolkit)
-        envelope = identity.sign(FINDING_TYPE, finding)
-        digest = await asyncio.to_thread(self._blobs.put, envelope.model_dump_json().encode())
+        digest, signature = await asyncio.to_thread(self._evidence.store, identity, FINDING_TYPE, finding)
         return FindingRef(
             agent=uri,
             specialist=agent.specialist,
@@ -68,6 +66,6 @@ class Investigate:
             health=finding.health,
             score=finding.score,
             digest=digest,
-            signature=envelope.signature,
+            signature=signature,
             secret_requests=self._broker.take_secret_requests(),
         )

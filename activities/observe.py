@@ -1,9 +1,8 @@
 """What is there: topology, policy, approvers and the end of the window, recorded for the workflow."""
 
-from oncall.access.ledger import Ledger
-
 from activities.implements import implements
 from activities.sources import Sources
+from oncall.access.ledger import Ledger
 from oncall.config import Config
 from oncall.model.access import Approvers
 from oncall.model.policy import Policy

@@ -1,32 +1,26 @@
 """All findings into one diagnosis; those whose signature does not verify do not count."""
 
 import asyncio
-from datetime import UTC, datetime
 
-from oncall.analyst.synthesize import synthesize
-from pydantic import ValidationError
-
+from activities.evidence import FINDING_TYPE, SYNTHESIS_TYPE, Evidence
 from activities.implements import implements
-from activities.investigate import FINDING_TYPE
 from activities.sources import Sources
-from oncall.blobs.store import BlobStore
-from oncall.model.envelope import Envelope
+from oncall.analyst.synthesize import synthesize
+from oncall.config import References
 from oncall.model.errors import OncallError
 from oncall.model.finding import Finding, FindingRef
 from oncall.model.steps import SYNTHESIZE, Synthesis, SynthesizeIn
-from oncall.trust.identity import Identity, verify_envelope
-
-SYNTHESIS_TYPE = "application/vnd.oncall.synthesis+json"
+from oncall.trust.identity import Identity
 
 
 class Synthesize:
     """Reads findings back, checks who signed them, and concludes."""
 
-    def __init__(self, blobs: BlobStore, worker: Identity, pinned: frozenset[str], sources: Sources) -> None:
-        self._blobs = blobs
+    def __init__(self, evidence: Evidence, worker: Identity, sources: Sources, references: References) -> None:
+        self._evidence = evidence
         self._worker = worker
-        self._pinned = pinned
         self._sources = sources
+        self._references = references
 
     @implements(SYNTHESIZE)
     async def synthesize(self, task: SynthesizeIn) -> Synthesis:
@@ -39,7 +33,7 @@ class Synthesize:
                 "failed": task.coverage.failed + unverified,
             }
         )
-        analysis = await asyncio.to_thread(synthesize, findings, topology, coverage, task.quorum)
+        analysis = await asyncio.to_thread(synthesize, findings, topology, coverage, task.quorum, self._references)
         synthesis = Synthesis(
             diagnosis=analysis.diagnosis,
             actions=analysis.actions,
@@ -47,19 +41,15 @@ class Synthesize:
             evidence_digest="",
             unverified=unverified,
         )
-        envelope = self._worker.sign(SYNTHESIS_TYPE, synthesis)
-        digest = await asyncio.to_thread(self._blobs.put, envelope.model_dump_json().encode())
+        digest, _ = await asyncio.to_thread(self._evidence.store, self._worker, SYNTHESIS_TYPE, synthesis)
         return synthesis.model_copy(update={"evidence_digest": digest})
 
     def _verified(self, stubs: tuple[FindingRef, ...]) -> tuple[list[Finding], int]:
-        now = datetime.now(UTC)
         findings: list[Finding] = []
         for stub in stubs:
             try:
-                envelope = Envelope.model_validate_json(self._blobs.get(stub.digest))
-                payload = verify_envelope(envelope, FINDING_TYPE, self._pinned, now, stub.agent)
-                finding = Finding.model_validate_json(payload)
-            except (OncallError, ValidationError):
+                finding = self._evidence.load(stub.digest, FINDING_TYPE, Finding, stub.agent)
+            except OncallError:
                 continue
             # The stub came through Temporal: only what the agent itself signed about itself is believed.
             if finding.agent == stub.agent:

@@ -104,6 +104,7 @@ class IncidentWorkflow:
                 tenant=opening.tenant,
                 root_cause=synthesis.diagnosis.root_cause,
                 incident_at=surveyed.as_of,
+                evidence_digest=synthesis.evidence_digest,
                 grant_digest=grant,
             ),
             f"has {synthesis.diagnosis.root_cause.service} in {synthesis.diagnosis.root_cause.region} recovered",

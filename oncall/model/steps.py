@@ -113,12 +113,16 @@ class RemediateIn(Frozen):
 
 
 class VerifyIn(Frozen):
-    """Measure recovery of a cause. `incident_at` is when the incident's own figures were read."""
+    """Measure recovery of a cause.
+
+    `incident_at` is when the incident's own figures were read; `evidence_digest` names the signed synthesis.
+    """
 
     incident_id: str
     tenant: str
     root_cause: RootCause
     incident_at: datetime
+    evidence_digest: str
     grant_digest: str
 
 

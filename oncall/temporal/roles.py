@@ -1,4 +1,4 @@
-"""What each worker role carries. The investigate role never holds a write token, the remediate role never a read one."""
+"""What each worker role carries. Investigating never holds a write token, remediating never a read one."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -48,29 +48,29 @@ async def activities_of(role: Role, config: Config) -> AsyncIterator[Activities]
 
 
 def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
-    from activities.verify import Verify
-
     from activities.access import Access
+    from activities.evidence import Evidence
     from activities.investigate import Investigate
     from activities.observe import Observe
     from activities.report import Report
     from activities.sources import Sources
     from activities.synthesize import Synthesize
+    from activities.verify import Verify
     from oncall.access.read import ReadBroker
     from oncall.blobs.store import BlobStore
     from oncall.temporal.pools import pinned_keys, worker_identity
 
     policy, approvers = load_policy(config.policy), load_approvers(config.approvers)
     broker = ReadBroker(vault, ledger, approvers, policy, config.references.read_set(("{region}",)))
-    blobs = BlobStore(config.state / "blobs")
     worker = worker_identity(config.state, config.tenant, "investigate")
+    evidence = Evidence(BlobStore(config.state / "blobs"), pinned_keys(config.state))
     sources = Sources(config.sources)
     return [
         Access(broker).open_read_grant,
         Observe(config, policy, approvers, ledger, sources).survey,
-        Investigate(config, broker, blobs, worker, sources).investigate,
-        Synthesize(blobs, worker, pinned_keys(config.state), sources).synthesize,
-        Verify(config, broker, sources).verify,
+        Investigate(config, broker, evidence, worker, sources).investigate,
+        Synthesize(evidence, worker, sources, config.references).synthesize,
+        Verify(config, broker, sources, evidence).verify,
         Report(config.state).write_report,
     ]
 
@@ -78,7 +78,6 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
 def _remediate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     # Imported here only, so that a process which investigates holds nothing that changes.
     from activities.remediate import Remediation
-
     from oncall.access.write import WriteBroker
 
     policy, approvers = load_policy(config.policy), load_approvers(config.approvers)

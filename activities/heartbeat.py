@@ -1,0 +1,27 @@
+"""Heartbeats while an activity waits, so that a dead worker is noticed and a cancellation arrives."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from temporalio import activity
+
+INTERVAL_S = 2.0
+
+
+@contextlib.asynccontextmanager
+async def heartbeating() -> AsyncIterator[None]:
+    """Heartbeat every `INTERVAL_S` seconds until the block ends. Details carry nothing: they are kept in history."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(INTERVAL_S)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
