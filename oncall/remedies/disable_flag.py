@@ -113,6 +113,9 @@ class DisableFlagRemedy(Remedy[DisableFlag]):
                     if proof is None:
                         raise
                     return proof
+                if state.enabled and state.updated_by == _rollback_key(session):
+                    # An attempt before this one got as far as undoing it; `rollback` then only confirms.
+                    return Proof(verified=False, values=_values(state), detail="rolled back already", harm=True)
                 if state.enabled or state.version <= parameters.expected_version:
                     again = f"the flag reads on at version {state.version}: somebody changed it again"
                     return Proof(verified=False, values=_values(state), detail=again)
@@ -129,7 +132,7 @@ class DisableFlagRemedy(Remedy[DisableFlag]):
         version = effect.values.get("version")
         if not isinstance(version, int):
             return False
-        key = f"{session.digest}:rollback"
+        key = _rollback_key(session)
         async with await self._open(parameters, session) as api:
             try:
                 state: FlagState | None = await api.put(True, version, key, key)
@@ -156,6 +159,10 @@ class DisableFlagRemedy(Remedy[DisableFlag]):
                 if time.monotonic() >= deadline:
                     return None
             await asyncio.sleep(POLL_S)
+
+
+def _rollback_key(session: Session) -> str:
+    return f"{session.digest}:rollback"
 
 
 def _expected(state: FlagState, parameters: DisableFlag) -> bool:
