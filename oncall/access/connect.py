@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from onepasswordconnectsdk.async_client import AsyncClient
@@ -50,10 +50,12 @@ class Vault:
         self._taken = 0
         self._flights: dict[tuple[str, ...], asyncio.Task[Any]] = {}
         try:
-            scheme = httpx.URL(url).scheme
-        except httpx.InvalidURL:
-            scheme = ""
-        if scheme not in ("http", "https"):
+            parts = urlsplit(url)
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            httpx.URL(url)
+        except (ValueError, httpx.InvalidURL):
+            valid = False
+        if not valid:
             raise Terminal(ErrorCode.BAD_CONFIG, f"{url!r} is not the URL of a 1Password Connect server")
         secret = token.get_secret_value()
         if not secret or not secret.isascii() or not secret.isprintable():
@@ -65,7 +67,7 @@ class Vault:
                 timeout=httpx.Timeout(REQUEST_TIMEOUT_S),
                 # A proxy from the environment would be handed the token.
                 trust_env=False,
-                verify=ssl.create_default_context() if scheme == "https" else False,
+                verify=ssl.create_default_context() if parts.scheme == "https" else False,
                 event_hooks={"request": [self._count], "response": [self._judge]},
             ),
         )
@@ -119,29 +121,29 @@ class Vault:
         vault_id = reference.vault
         if not _ID.fullmatch(reference.vault):
             vault_id = await self._once(("vault", reference.vault), lambda: self._vault_id(reference))
-        item: Item = await self._ask(
-            self._client.get_item(quote(reference.item, safe=""), vault_id),
+        return await self._ask(
+            lambda: self._client.get_item(quote(reference.item, safe=""), vault_id),
+            _fields,
             f"{reference}: there is no item {reference.item!r} in the vault {reference.vault!r}",
         )
-        return _fields(item, self._where)
 
     async def _vault_id(self, reference: Reference) -> str:
-        vault = await self._ask(
-            self._client.get_vault_by_title(quote(reference.vault, safe="")),
+        return await self._ask(
+            lambda: self._client.get_vault_by_title(quote(reference.vault, safe="")),
+            _id,
             f"{reference}: there is no vault {reference.vault!r} that this token can see",
         )
-        return str(vault.id)
 
-    async def _ask(self, call: Awaitable[Found], missing: str) -> Found:
+    async def _ask(self, call: Callable[[], Awaitable[Any]], read: Callable[[Any], Found], missing: str) -> Found:
         try:
             async with asyncio.timeout(2 * REQUEST_TIMEOUT_S):
-                return await call
+                return read(await call())
         except OnePasswordConnectSDKError:
             # `_judge` has taken every other status: what the SDK still reports is 400, 404, or not exactly one match.
             raise Terminal(ErrorCode.ITEM_MISSING, missing) from None
         except (httpx.HTTPError, OSError) as error:
             raise self._unreachable(f"cannot be reached ({type(error).__name__})") from None
-        except (ValueError, TypeError, AttributeError, KeyError, LookupError):
+        except (ValueError, TypeError, AttributeError, LookupError):
             raise self._unreachable("does not answer as 1Password Connect does") from None
 
     async def _once(self, key: tuple[str, ...], fetch: Callable[[], Awaitable[Found]]) -> Found:
@@ -184,8 +186,16 @@ class Vault:
         return Retryable(ErrorCode.VAULT_UNREACHABLE, f"1Password Connect at {self._where} {why}", retry_after_s)
 
 
-def _fields(item: Item, where: str) -> tuple[_Field, ...]:
+def _id(vault: Any) -> str:
+    if not isinstance(vault.id, str) or not _ID.fullmatch(vault.id):
+        raise ValueError
+    return vault.id
+
+
+def _fields(item: Item) -> tuple[_Field, ...]:
     # Kept as our own records: the SDK's models print every secret in their repr.
+    if not item.id:
+        raise ValueError
     labels = {section.id: section.label for section in item.sections or ()}
     fields = []
     for field in item.fields or ():

@@ -32,6 +32,9 @@ class Reference:
             # A part that differs from another only in blanks would name the same thing to a reader.
             if not part or part != part.strip() or not part.isprintable():
                 raise _bad(text, "a part is empty, starts or ends with a blank, or holds an unprintable character")
+            # Quotes would end the filter that a lookup by name sends; `?` begins attributes, which we do not read.
+            if any(character in part for character in '?"\\'):
+                raise _bad(text, 'a part holds one of ? " \\')
         section = parts[2] if len(parts) == 4 else None
         return Reference(parts[0], parts[1], section, parts[-1])
 
