@@ -178,7 +178,7 @@ class Faults:
                 self._write(fault.flag, fault.region, enabled=False)
             version = self._store.get(fault.flag, fault.region).version
             deadline = time.monotonic() + _SEEN_TIMEOUT_S
-            while time.monotonic() < deadline and not self._seen(fault, version):  # noqa: ASYNC110 - by HTTP polls
+            while time.monotonic() < deadline and not self._seen(fault, version):
                 await asyncio.sleep(0.02)
             if SCENARIOS[fault.scenario].effect is Effect.RUNAWAY_READS:
                 role = SERVICES[fault.service].role

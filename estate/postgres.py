@@ -79,15 +79,15 @@ class Cluster:
 
 
 class Postgres:
-    """The three clusters of an estate, in the runtime directory."""
+    """The three clusters of an estate: programs in the runtime directory, data in the data directory."""
 
-    def __init__(self, runtime: Path, logs: Path, credentials: Credentials) -> None:
+    def __init__(self, runtime: Path, data: Path, logs: Path, credentials: Credentials) -> None:
         self._runtime = runtime
         self._logs = logs
         self._credentials = credentials
         self._package = _package()
         self._install = self._package / "pginstall"
-        self._data = runtime / "clusters"
+        self._data = data / "clusters"
         self._template = self._data / "template"
         self._initdb: subprocess.Popen[bytes] | None = None
         self._password_file = runtime / "postgres-password"
@@ -145,8 +145,10 @@ class Postgres:
     def stop(self) -> None:
         """Ends whatever is running, all at once."""
         if self._initdb is not None and self._initdb.poll() is None:
-            self._initdb.kill()
+            # With what it has started: a bootstrap backend left alive would go on writing files.
+            family = kill_tree(self._initdb.pid)
             self._initdb.wait(timeout=5)
+            wait_gone(family, 5)
         for cluster in self.clusters.values():
             if cluster.process.poll() is None:
                 cluster.process.send_signal(signal.SIGQUIT)

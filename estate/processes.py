@@ -118,12 +118,15 @@ def children_of(pid: int) -> list[int]:
         return []
 
 
-def kill_tree(pid: int) -> None:
-    """SIGKILLs a process and its direct children."""
-    family = [pid, *children_of(pid)]
+def kill_tree(pid: int) -> list[int]:
+    """SIGKILLs a process and everything below it; returns their pids, not all of them gone yet."""
+    family = [pid]
+    for member in family:
+        family.extend(children_of(member))
     for member in family:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(member, signal.SIGKILL)
+    return family
 
 
 def wait_gone(pids: Sequence[int], timeout_s: float) -> list[int]:

@@ -7,7 +7,8 @@
     DIR/run.json             pids and the runtime directory of the estate that runs here (or died here)
 
 What servers running as another user must reach lies in a runtime directory under the system's temporary one,
-because DIR may be below a directory that only its owner can enter.
+because DIR may be below a directory that only its owner can enter. Database files, ten thousand small ones that
+nobody keeps, lie in memory where there is room: deleting them from a disk takes seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from typing import Any
 
 from estate import postgres
 from estate.processes import kill_tree, start_ticks, wait_gone
+
+_MEMORY = Path("/dev/shm")  # noqa: S108
+_DATA_BYTES = 1_500_000_000  # three times what the clusters come to
+_PREFIX = "estate-"
 
 
 class AlreadyRunning(RuntimeError):
@@ -39,6 +44,7 @@ class StateDir:
         self.flag_audit = self.root / "flags-audit.jsonl"
         self.connect_requests = self.root / "connect-requests.jsonl"
         self.runtime = Path("/nonexistent")
+        self.data = Path("/nonexistent")
         self._record = self.root / "run.json"
         self._processes: dict[int, int] = {}
 
@@ -57,8 +63,10 @@ class StateDir:
         self.telemetry.mkdir()
         for leftover in (self.flag_audit, self.connect_requests, *self.logs.iterdir()):
             leftover.unlink(missing_ok=True)
-        self.runtime = Path(tempfile.mkdtemp(prefix="estate-"))
-        self.runtime.chmod(0o711)
+        self.runtime = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self.data = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_data_parent()))
+        for directory in (self.runtime, self.data):
+            directory.chmod(0o711)
         self.note(os.getpid())
 
     def note(self, pid: int) -> None:
@@ -67,12 +75,13 @@ class StateDir:
         ticks = start_ticks(pid)
         if ticks is not None:
             self._processes[pid] = ticks
-        record = {"main": os.getpid(), "runtime": str(self.runtime), "processes": self._processes}
+        record = {"main": os.getpid(), "directories": [str(self.runtime), str(self.data)], "processes": self._processes}
         write_atomically(self._record, json.dumps(record))
 
     def remove_runtime(self) -> None:
         """Removes everything outside DIR, and the record in it."""
-        shutil.rmtree(self.runtime, ignore_errors=True)
+        for directory in (self.runtime, self.data):
+            shutil.rmtree(directory, ignore_errors=True)
         self.ready.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
 
@@ -95,12 +104,21 @@ class StateDir:
         for pid in alive:
             kill_tree(pid)
         wait_gone(list(alive), 5)
-        runtime = Path(record["runtime"])
-        # Only ever a directory of ours: the record may have been tampered with.
-        if runtime.name.startswith("estate-") and runtime.parent == Path(tempfile.gettempdir()):
-            for data in (runtime / "clusters").glob("*"):
-                postgres.clean_up(data)
-            shutil.rmtree(runtime, ignore_errors=True)
+        for directory in map(Path, record["directories"]):
+            # Only ever a directory of ours: the record may have been tampered with.
+            if directory.name.startswith(_PREFIX) and directory.parent in (Path(tempfile.gettempdir()), _MEMORY):
+                for data in (directory / "clusters").glob("*"):
+                    postgres.clean_up(data)
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def _data_parent() -> Path:
+    try:
+        room = os.statvfs(_MEMORY)
+    except OSError:
+        return Path(tempfile.gettempdir())
+    roomy = room.f_bavail * room.f_frsize >= _DATA_BYTES and os.access(_MEMORY, os.W_OK)
+    return _MEMORY if roomy else Path(tempfile.gettempdir())
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -98,7 +98,7 @@ class Supervisor:
     def _start(self) -> dict[str, Any]:
         state, credentials = self._state, self._credentials
         self._bind()
-        self._postgres = Postgres(state.runtime, state.logs, credentials)
+        self._postgres = Postgres(state.runtime, state.data, state.logs, credentials)
         self._postgres.begin()
         self._valkeys = Valkeys(state.runtime, state.logs, credentials)
         self._valkeys.start()

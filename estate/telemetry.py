@@ -30,6 +30,10 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def _next_end(now: float) -> float:
+    return (now + 1.0) // TICK_S * TICK_S + 1.0
+
+
 class Window:
     """What happened since the last tick; `rows` turns it into metrics.
 
@@ -113,12 +117,14 @@ class Emitter:
         self._cpu = time.process_time()
         writer: asyncio.StreamWriter | None = None
         # Windows end at odd seconds and segments at even ones, so that a window's row never races for a segment.
-        ends = (time.time() // TICK_S) * TICK_S + 1.0
+        ends, began = _next_end(time.time()), time.monotonic()
         while True:
             await asyncio.sleep(FLUSH_S)
             if time.time() >= ends:
-                self._tick(int(ends * 1e6))
-                ends = max(ends, (time.time() - 1.0) // TICK_S * TICK_S + 1.0) + TICK_S
+                # The first window is shorter than the others, and one in a stall longer.
+                now = time.monotonic()
+                self._tick(int(ends * 1e6), now - began)
+                ends, began = _next_end(time.time()), now
             try:
                 if writer is None or writer.is_closing():
                     _, writer = await asyncio.open_unix_connection(str(self._recorder))
@@ -127,10 +133,10 @@ class Emitter:
             except OSError:
                 writer = None
 
-    def _tick(self, ts: int) -> None:
+    def _tick(self, ts: int, seconds: float) -> None:
         cpu = time.process_time()
-        values = self.window.rows(TICK_S, self._callees)
-        values["cpu(%)"] = 100 * (cpu - self._cpu) / TICK_S
+        values = self.window.rows(seconds, self._callees)
+        values["cpu(%)"] = 100 * (cpu - self._cpu) / seconds
         with contextlib.suppress(OSError):
             resident = int(Path("/proc/self/statm").read_text().split()[1])
             values["memory(MB)"] = resident * _PAGE / 1e6

