@@ -30,6 +30,8 @@ TOOLS: dict[Specialist, tuple[Tool, ...]] = {
 # What a source or a system failed to show; anything else (a revoked grant, a vault that is away) ends the agent.
 _BLINDING = frozenset({ErrorCode.PROBE_FAILED, ErrorCode.TELEMETRY_UNAVAILABLE})
 _SENTENCES = 3
+# Segments appear two to three seconds after what they hold; much later means that the recorder is stuck.
+_BEHIND_S = 15.0
 
 
 async def examine(toolkit: Toolkit) -> Finding:
@@ -53,6 +55,7 @@ async def examine(toolkit: Toolkit) -> Finding:
         else:
             observations[observation.id] = observation
     seen = tuple(observations.values())
+    blind += await _behind(toolkit, seen)
     noticed = symptom(seen)
     found = evidence(agent.specialist, seen)
     score = min(CAP, found[0].score) if found else 0.0
@@ -69,6 +72,14 @@ async def examine(toolkit: Toolkit) -> Finding:
         observations=seen,
         blind=tuple(blind),
     )
+
+
+async def _behind(toolkit: Toolkit, seen: tuple[Observation, ...]) -> list[str]:
+    """A note when live telemetry ends well before the time it was asked for: what came after is unseen."""
+    if not toolkit.live or not any(observation.reproducible for observation in seen):
+        return []
+    behind_s = (toolkit.as_of - (await toolkit.window()).end).total_seconds()
+    return [f"telemetry ends {behind_s:.0f} s before {toolkit.as_of:%H:%M:%S}"] if behind_s > _BEHIND_S else []
 
 
 def _health(seen: tuple[Observation, ...], worst: float) -> Health:

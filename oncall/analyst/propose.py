@@ -106,6 +106,17 @@ def _flag(root: RootCause, place: Place, references: References) -> list[Action]
     return []
 
 
+def _by_hand(runaway: Runaway) -> str:
+    return " ".join(
+        (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
+            f"WHERE datname = {_quoted(runaway.database)} AND usename = {_quoted(runaway.role)}",
+            f"AND query_id = {runaway.query_id} AND state = 'active'",
+            f"AND now() - query_start > interval '{runaway.min_age_s} seconds';",
+        )
+    )
+
+
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
@@ -155,9 +166,7 @@ def _kills(root: RootCause, place: Place, places: Mapping[Key, Place], reference
                 observations=(observation.id,),
                 manual_steps=(
                     "First make sure that nothing starts the statement again (see the action before this one).",
-                    f"On the {root.region} cluster: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
-                    f" datname = {_quoted(runaway.database)} AND usename = {_quoted(runaway.role)} AND query_id = {runaway.query_id}"
-                    f" AND state = 'active' AND now() - query_start > interval '{runaway.min_age_s} seconds';",  # noqa: S608 - for a human to read
+                    f"On the {root.region} cluster: {_by_hand(runaway)}",
                 ),
             )
         )

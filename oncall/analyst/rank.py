@@ -33,6 +33,9 @@ def nearest_cause(place: Place) -> Specialist:
     """The specialist with the strongest evidence; among those about as strong, the nearer cause."""
     strengths = {specialist: place.strongest(specialist) for specialist in PRECEDENCE}
     best = max(strengths.values())
+    if best <= 0:
+        # Failing or slow, and no subject of its own shows why: the code is the nearest guess.
+        return Specialist.LOGS
     return next(specialist for specialist in PRECEDENCE if strengths[specialist] >= _ALIKE * best)
 
 

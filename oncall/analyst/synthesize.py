@@ -111,7 +111,8 @@ def _conclude(
             Conclusion.INCONCLUSIVE,
             "Services got worse in several regions alike: no region serves as a control, and no cause stands out.",
         )
-    if coverage.completed < coverage.planned:
+    unseen = sum(len(Specialist) - min(len(Specialist), place.seen) for place in places.values())
+    if coverage.completed < coverage.planned or (unseen and coverage.planned >= len(Specialist) * len(places)):
         return (
             Conclusion.INCONCLUSIVE,
             f"Nothing stands out, but only {coverage.completed} of {coverage.planned} agents reported.",

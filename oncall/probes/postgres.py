@@ -4,6 +4,7 @@ Views: https://www.postgresql.org/docs/current/monitoring-stats.html and pg_stat
 untrusted; they come back with their literals masked and clipped.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from oncall.probes.deadline import bounded, endpoint
 MAX_STATEMENTS = 50
 TEXT_CHARS = 240
 SLOW_S = 0.5
+_ABANDON_S = 5.0
 _LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
 _PARAMETER = re.compile(r"\$\d+")
 
@@ -118,15 +120,25 @@ async def look(where: str, server: str, username: str, password: SecretStr, data
     host, port = endpoint(what, server)
 
     async def probe() -> Activity:
-        connection = await asyncpg.connect(
-            host=host,
-            port=port,
-            user=username,
-            password=password.get_secret_value(),
-            database=database,
-            statement_cache_size=0,
-            server_settings={"application_name": "oncall-probe"},
+        connecting = asyncio.ensure_future(
+            asyncpg.connect(
+                host=host,
+                port=port,
+                user=username,
+                password=password.get_secret_value(),
+                database=database,
+                statement_cache_size=0,
+                timeout=_ABANDON_S,
+                server_settings={"application_name": "oncall-probe"},
+            )
         )
+        try:
+            connection = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # Cancelling a connect in the middle makes asyncpg log an exception that nobody can retrieve: let it end
+            # by itself and hang up then.
+            connecting.add_done_callback(_hang_up)
+            raise
         try:
             states = await connection.fetch(_CONNECTIONS, database)
             active = await connection.fetch(_ACTIVE, database)
@@ -147,6 +159,11 @@ async def look(where: str, server: str, username: str, password: SecretStr, data
         )
 
     return await _mapped(what, lambda: bounded(what, probe))
+
+
+def _hang_up(connecting: "asyncio.Future[asyncpg.Connection[asyncpg.Record]]") -> None:
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()
 
 
 def _cleaned(row: Any) -> dict[str, Any]:

@@ -17,8 +17,9 @@ MIN_PAST = 5
 CAP = 100.0
 _RELATIVE_FLOOR = 0.1
 _HORIZONS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
-# A change that one or two points carry may be a blip: it counts for less.
-_FEW_POINTS = {1: 0.6, 2: 0.85}
+# A change that one or two readings carry, or that has lasted a few seconds only, may be a blip: it counts for less.
+_FEW_POINTS = {1: 0.85, 2: 0.95}
+_LASTING_S = 8.0
 _LIKE_THE_BEST = 0.8
 _LOOK_AT_PEERS = 2.0
 _STALE_PERIODS = 4.0
@@ -82,6 +83,7 @@ def deviate(series: Series, about: Meaning, end_s: float) -> Deviation | None:
     if count <= MIN_PAST or stale(series, end_s):
         return None
     floor = _floor(values, about.floor)
+    period = float(np.median(np.diff(series.times)))
     latest = _median(values[-2:])
     tried: list[tuple[float, int, float, float, float]] = []
     for recent in _HORIZONS:
@@ -93,7 +95,8 @@ def deviate(series: Series, about: Meaning, end_s: float) -> Deviation | None:
         current = 2 * (latest - centre) / spread
         if distance * current <= 0:
             distance = 0.0
-        distance = float(np.sign(distance)) * min(abs(distance), abs(current), CAP) * _FEW_POINTS.get(recent, 1.0)
+        distance = float(np.sign(distance)) * min(abs(distance), abs(current), CAP)
+        distance *= min(_FEW_POINTS.get(recent, 1.0), recent * period / _LASTING_S)
         tried.append((distance, recent, centre, spread, level))
     best = max(abs(entry[0]) for entry in tried)
     distance, recent, centre, spread, level = [t for t in tried if abs(t[0]) >= _LIKE_THE_BEST * best][-1]

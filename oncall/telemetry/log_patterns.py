@@ -12,7 +12,7 @@ import numpy as np
 
 from oncall.model.topology import Topology
 from oncall.telemetry.deviation import CAP
-from oncall.telemetry.window import LogLines, Strings, Window
+from oncall.telemetry.window import Floats, LogLines, Strings, Window
 
 # Levels that say "this failed": RFC 5424's and those of the common logging libraries.
 ERROR_LEVELS = frozenset({"ERROR", "ERR", "FATAL", "CRITICAL", "CRIT", "SEVERE", "ALERT", "EMERG", "PANIC"})
@@ -22,6 +22,9 @@ _LIKE_THE_BEST = 0.8
 # A pattern must have been this frequent before its absence means anything.
 _ENOUGH_TO_MISS = 10.0
 _MISSING_WEIGHT = 0.5
+_LATEST_S = 10.0
+_SEVERAL = 8.0
+_STILL = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,10 @@ def _below(topology: Topology, region: str, service: str) -> frozenset[str]:
     return frozenset(reached - {service})
 
 
-def _covered(window: Window) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _covered(window: Window) -> Floats:
     """The whole seconds in which anything anywhere was logged: gaps in a recording are not silence."""
 
-    def compute() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def compute() -> Floats:
         seconds = [np.unique(np.floor(lines.times)) for lines in window.log_lines.values() if len(lines)]
         return np.unique(np.concatenate(seconds)) if seconds else np.empty(0)
 
@@ -119,7 +122,7 @@ def patterns(window: Window, topology: Topology, region: str, service: str) -> S
                 for peer in peers:
                     similar = int(np.count_nonzero((peer.templates == template) & (peer.times >= start)))
                     expected = max(expected, similar) if score > 0 else min(expected, similar)
-                score = _poisson(recent, expected, error)
+                score = float(np.sign(score)) * min(abs(score), abs(_poisson(recent, expected, error)))
             since = times >= start
             found.append(
                 Pattern(
@@ -148,10 +151,23 @@ def _poisson(recent: int, expected: float, error: bool) -> float:
     return float(np.clip(score, -CAP, CAP))
 
 
+def _going_on(times: Floats, recent: int, end: float, horizon: float) -> float:
+    """From 0 to 1, whether `recent` lines of the last `horizon` seconds still keep coming: what is over is no fault.
+
+    Looks at the end of the horizon, long enough for several lines at the horizon's own rate.
+    """
+    if not recent:
+        return 1.0
+    rate = recent / horizon
+    latest_s = max(_LATEST_S, min(horizon / 2, _SEVERAL / rate))
+    latest = int(np.count_nonzero(times >= end - latest_s))
+    return min(1.0, latest / (_STILL * rate * min(latest_s, horizon)))
+
+
 def _change(
     lines: LogLines,
-    times: np.ndarray[tuple[int], np.dtype[np.float64]],
-    covered: np.ndarray[tuple[int], np.dtype[np.float64]],
+    times: Floats,
+    covered: Floats,
     end: float,
     error: bool,
 ) -> tuple[float, float, int, float]:
@@ -171,7 +187,8 @@ def _change(
             # A share of all lines, not a rate: less traffic makes every pattern rarer.
             total = int(np.count_nonzero(lines.times >= start))
             expected = before * total / max(1, len(lines) - total)
-        tried.append((_poisson(recent, expected, error), start, recent, expected))
+        score = _poisson(recent, expected, error) * (_going_on(times, recent, end, horizon) if error else 1.0)
+        tried.append((score, start, recent, expected))
     if not tried:
         return 0.0, end, 0, 0.0
     best = max(abs(entry[0]) for entry in tried)

@@ -12,8 +12,10 @@ MAX_METRICS = 6
 
 
 def described(metric: str, deviation: Deviation) -> dict[str, Any]:
-    """One metric's deviation as JSON: medians in the metric's unit. `bad` is the deviation in the bad direction, `worse` the
-    same without regard to peers."""
+    """One metric's deviation as JSON: medians in the metric's unit.
+
+    `bad` is the deviation in the bad direction, `worse` the same without regard to peers.
+    """
     about = meaning(metric)
     return {
         "metric": metric,
