@@ -2,13 +2,14 @@
 """The command line's door: everything is in `oncall/cli`."""
 
 import sys
+from typing import NoReturn
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Runs the command in `sys.argv` and exits with its code (0 done, 1 no, 2 usage, 3 unreachable)."""
-    from oncall.cli.main import run
+    from oncall.cli.main import leave, run
 
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ class Child:
         """Starts it in its own session: a Ctrl-C in our terminal is ours alone, and we stop it in order."""
         log.parent.mkdir(parents=True, exist_ok=True)
         parent = os.getpid()
-        with log.open("wb") as errors:
+        log.unlink(missing_ok=True)
+        # Appending, as `_to_log` does: two writers with positions of their own would overwrite each other.
+        with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,

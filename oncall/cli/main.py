@@ -1,20 +1,54 @@
 """The command group and its one error boundary: whatever fails, one line and an exit code, never a traceback."""
 
+import importlib
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
-from oncall.cli import approve, catalogue, demo, dev, drill, incidents, keys
 from oncall.cli.exits import ANSWER_IS_NO, DONE, USAGE, exit_code
 from oncall.cli.text import json_line, plain
 from oncall.model.errors import ErrorCode, OncallError
 
+COMMANDS = {
+    "actions": "catalogue",
+    "approvals": "approve",
+    "approve": "approve",
+    "approvers": "keys",
+    "demo": "demo",
+    "deny": "approve",
+    "dev": "dev",
+    "drill": "drill",
+    "keys": "keys",
+    "replay": "incidents",
+    "report": "incidents",
+    "status": "incidents",
+    "trigger": "incidents",
+}
+"""Each command and the module of `oncall.cli` that holds it."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class LazyGroup(click.Group):
+    """Imports a command's module when it is asked for: `keys init` needs neither Temporal nor DuckDB, and loading
+    both takes longer than all it does."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, sorted."""
+        return sorted({*COMMANDS, *self.commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, or None."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module = importlib.import_module(f"oncall.cli.{COMMANDS[cmd_name]}")
+            self.add_command(getattr(module, cmd_name), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def cli() -> None:
     """The on-call swarm: 150 agents investigate, a human approves, the remedy is proven.
 
@@ -22,24 +56,6 @@ def cli() -> None:
     Example:
       oncall demo --seed 7
     """
-
-
-for command in (
-    demo.demo,
-    dev.dev,
-    drill.drill,
-    keys.keys,
-    keys.approvers,
-    incidents.trigger,
-    incidents.status,
-    incidents.report,
-    incidents.replay,
-    approve.approvals,
-    approve.approve,
-    approve.deny,
-    catalogue.actions,
-):
-    cli.add_command(command)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -68,6 +84,20 @@ def run(arguments: Sequence[str]) -> int:
         message = f"{type(error).__name__} inside oncall; the details are in {_dump()}; please report it"
         return _fail(as_json, ErrorCode.INTERNAL.value, message, ANSWER_IS_NO)
     return result if isinstance(result, int) else DONE
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with `code`, without tearing the interpreter down.
+
+    Everything of ours is closed by now. Temporal's threads may still be handing an answer to Python, which in 3.11
+    crashes an interpreter that is being torn down (PyGILState_Release, exit code 134) and would replace our code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or ANSWER_IS_NO
+    os._exit(code)
 
 
 def _sentence(message: str) -> str:

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from oncall.cli.text import json_line, plain
 
+PIPED_COLUMNS = 120
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 

@@ -160,8 +160,8 @@ async def _follow(stack: Stack, incident_id: str, key: Path, story: Story, ask: 
     deadline = time.monotonic() + CLOSE_TIMEOUT_S
     while True:
         status = await _status(stack, incident_id)
-        story.phase(status.phase)
         story.agents(status.coverage)
+        story.phase(status.phase)
         if not told and status.summary:
             told = True
             story.diagnosis(await incidents.report(stack.client, incident_id))
@@ -197,7 +197,8 @@ async def _answer(stack: Stack, incident_id: str, key: Path, story: Story, ask: 
         reason = "demo" if approved else "declined in the demo"
         decision = await asyncio.to_thread(make_decision, pending, approved, reason, key)
         result = await send(stack.client, pending, decision, stack.approvers)
-        story.say(f"signed {'YES' if approved else 'NO'} to {what_is_asked(request)}: {result.outcome} {result.detail}")
+        became = f"{result.outcome}: {result.detail}" if result.detail else result.outcome
+        story.say(f"signed {'YES' if approved else 'NO'} to {what_is_asked(request)}; {became}")
         done.add(pending.request_id)
     return done
 
