@@ -30,7 +30,10 @@ class Output:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(file=sys.stderr if as_json else sys.stdout, markup=False, highlight=False, emoji=False)
+        file = sys.stderr if as_json else sys.stdout
+        # Without a terminal there is no width to fit: wide enough for a digest on one line.
+        width = None if file.isatty() else PIPED_COLUMNS
+        self.console = Console(file=file, width=width, markup=False, highlight=False, emoji=False)
 
     def emit(self, document: BaseModel | dict[str, Any] | list[Any]) -> None:
         """Prints the command's document as one line of JSON, when JSON was asked for."""
