@@ -1,4 +1,4 @@
-"""Signed statements in blob storage: stored under their digest, believed only if a pinned pool vouches for the signer."""
+"""Signed statements in blob storage: believed only if a pinned pool vouches for their signer."""
 
 from datetime import UTC, datetime
 from typing import TypeVar

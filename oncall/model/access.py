@@ -4,7 +4,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from oncall.model.action import Parameters, Target
+from pydantic import model_validator
+
+from oncall.model.action import Parameters, Target, target_of
 from oncall.model.alert import Severity
 from oncall.model.frozen import Frozen
 
@@ -21,11 +23,17 @@ class AccessKind(StrEnum):
 
 
 class Intent(Frozen):
-    """The one effect that a WRITE request asks for."""
+    """The one effect that a WRITE request asks for. A target that does not follow from the parameters is refused."""
 
     version: int = 1
     parameters: Parameters
     target: Target
+
+    @model_validator(mode="after")
+    def _target_follows(self) -> "Intent":
+        if self.target != target_of(self.parameters):
+            raise ValueError("the target is not the one that the parameters name")
+        return self
 
 
 class AccessRequest(Frozen):

@@ -64,6 +64,15 @@ class DisableFlag(Frozen):
 Parameters = Annotated[KillQueries | DisableFlag, Field(discriminator="type")]
 
 
+def target_of(parameters: Parameters) -> Target:
+    """The thing that an action with these parameters changes; equal for two actions that must not run at once."""
+    match parameters:
+        case KillQueries():
+            return Target(kind="statement", identity=f"{parameters.region}/{parameters.database}/{parameters.query_id}")
+        case DisableFlag():
+            return Target(kind="flag", identity=f"{parameters.region}/{parameters.flag}")
+
+
 class Action(Frozen):
     """A proposed action: what it would do, why, and what a human does by hand when it is denied."""
 

@@ -81,7 +81,7 @@ def _remediate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from oncall.access.write import WriteBroker
 
     policy, approvers = load_policy(config.policy), load_approvers(config.approvers)
-    return [Remediation(WriteBroker(vault, ledger, approvers, policy)).remediate]
+    return [Remediation(WriteBroker(vault, ledger, approvers, policy), config.references).remediate]
 
 
 def _token(connect: ConnectConfig, role: Role) -> SecretStr:

@@ -30,7 +30,7 @@ from oncall.access.connect import Vault
 from oncall.access.ledger import EntryKind, Ledger
 from oncall.access.write import Claim, WriteBroker
 from oncall.model.access import AccessKind, AccessRequest, Approvers, Intent
-from oncall.model.action import ActionResult, DisableFlag, KillQueries, Outcome, Parameters, Target
+from oncall.model.action import ActionResult, DisableFlag, KillQueries, Outcome, Parameters, target_of
 from oncall.model.alert import Severity
 from oncall.model.policy import Policy, Rule, Verdict
 from oncall.model.steps import RemediateIn
@@ -107,7 +107,7 @@ class World:
             severity=Severity.HIGH,
             purpose="test",
             references=REFERENCES,
-            intent=Intent(parameters=parameters, target=Target(kind=parameters.type, identity="t")),
+            intent=Intent(parameters=parameters, target=target_of(parameters)),
             evidence_digest="sha256:" + "0" * 64,
             policy_digest=requests.policy_digest(POLICY),
             ledger_id=self.ledger.ledger_id,

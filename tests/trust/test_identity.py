@@ -8,6 +8,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from oncall.model.agent import Agent, Specialist
 from oncall.model.envelope import Certificate, Envelope
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.names import agent_uri, pool_uri, worker_uri
+from oncall.trust.canonical import canonical
 from oncall.trust.identity import Identity, pae, verify_envelope
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -76,6 +78,46 @@ def test_an_agent_certifies_nobody() -> None:
 def test_an_agent_certified_by_the_pool_itself_is_refused() -> None:
     with pytest.raises(Terminal):
         POOL.issue(AGENT, NOW - HOUR, NOW + HOUR)
+
+
+def forged(signer: Identity, issuer: str, subject: str, chain: tuple[Certificate, ...]) -> Envelope:
+    """A statement under a certificate that `signer` really signed, whatever our own code lets it issue."""
+    key = Ed25519PrivateKey.generate()
+    certificate = Certificate(
+        subject=subject,
+        subject_key=base64.b64encode(key.public_key().public_bytes_raw()).decode(),
+        issuer=issuer,
+        issuer_key=signer.public_key,
+        not_before=NOW - HOUR,
+        not_after=NOW + HOUR,
+    )
+    body = canonical(certificate.model_dump(mode="json", exclude={"signature"}))
+    signature = base64.b64encode(signer._key.sign(b"oncall.certificate/1\0" + body)).decode()
+    signed = certificate.model_copy(update={"signature": signature})
+    return Identity(subject, (signed, *chain), key).sign(TYPE, PAYLOAD)
+
+
+@pytest.mark.parametrize(
+    ("signer", "issuer", "subject"),
+    [
+        (WORKER, WORKER.subject, agent_uri("other", "r", "i", "cache", "s", 1)),
+        (WORKER, WORKER.subject, worker_uri("oncall", "w2")),
+        (WORKER, WORKER.subject, POOL.subject),
+        (WORKER, WORKER.subject, "not a SPIFFE id"),
+        (POOL, POOL.subject, AGENT),
+        (POOL, POOL.subject, POOL.subject),
+        (POOL, POOL.subject, worker_uri("other", "w1")),
+        (POOL, WORKER.subject, AGENT),
+        (POOL, AGENT, AGENT),
+    ],
+)
+def test_a_real_signature_under_a_title_it_cannot_give_is_refused(signer: Identity, issuer: str, subject: str) -> None:
+    refused(forged(signer, issuer, subject, signer.chain), None)
+
+
+def test_the_forge_of_these_tests_forges_well() -> None:
+    assert check(forged(WORKER, WORKER.subject, AGENT, WORKER.chain))
+    assert check(forged(POOL, POOL.subject, WORKER.subject, ()), None)
 
 
 def test_another_tenants_worker_is_refused() -> None:

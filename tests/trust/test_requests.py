@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oncall.model.access import AccessKind, AccessRequest, Decision, Intent
-from oncall.model.action import DisableFlag, KillQueries, Target
+from oncall.model.action import DisableFlag, KillQueries, Target, target_of
 from oncall.model.alert import Severity
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy, Rule, Verdict
@@ -29,7 +29,7 @@ from oncall.trust.requests import (
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 KILL = KillQueries(region="us-east-1", database="app", role="app", query_id="-12", min_age_s=5, max_count=9)
-TARGET = Target(kind="database", identity="us-east-1/app")
+TARGET = target_of(KILL)
 
 
 def a_request(**changes: Any) -> AccessRequest:
