@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-_READY_TIMEOUT_S = 45.0
+_READY_TIMEOUT_S = 75.0
 
 
 class EstateFailed(RuntimeError):
@@ -143,7 +143,7 @@ def start_estate(state_dir: Path, **options: object) -> RunningEstate:
     """Starts `python -m estate --state state_dir`, with `--name value` for each further option.
 
     Raises:
-        EstateFailed: it was not ready within 45 s.
+        EstateFailed: it was not ready within 75 s.
     """
     command = [sys.executable, "-m", "estate", "--state", str(state_dir)]
     for name, value in options.items():

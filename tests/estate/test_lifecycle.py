@@ -21,11 +21,18 @@ def _left_by(family: list[psutil.Process]) -> list[psutil.Process]:
     return [member for member in family if member.is_running() and member.status() != psutil.STATUS_ZOMBIE]
 
 
-def _outside() -> set[str]:
-    """What an estate could leave behind outside its state directory."""
-    runtimes = {str(path) for path in Path("/tmp").glob("estate-*")}
-    segments = {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
-    return runtimes | segments | {str(path) for path in Path("/dev/shm").iterdir()}
+def _belongings(state: Path) -> tuple[list[Path], set[str]]:
+    """What a running estate has outside its state directory: directories, and System V segments by id."""
+    directories = [Path(name) for name in json.loads((state / "run.json").read_text())["directories"]]
+    pid_files = [file for directory in directories for file in directory.glob("clusters/*/postmaster.pid")]
+    assert len(pid_files) == 3
+    return directories, {file.read_text().splitlines()[6].split()[1] for file in pid_files}
+
+
+def _all_gone(belongings: tuple[list[Path], set[str]]) -> bool:
+    directories, segments = belongings
+    existing = {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
+    return not any(directory.exists() for directory in directories) and not segments & existing
 
 
 def test_ready_line_is_also_in_the_state_directory(estate: RunningEstate) -> None:
@@ -107,26 +114,26 @@ def test_crashed_instance_is_restarted_and_counted(estate: RunningEstate) -> Non
 def test_stop_and_crash_leave_nothing_behind(tmp_path: Path) -> None:
     state = tmp_path / "private"
     state.mkdir(mode=0o700)
-    before = _outside()
-
     running = start_estate(state, seed=3, rate=2)
-    family = running.family()
+    family, belongings = running.family(), _belongings(state)
     assert len(family) > 40
     running.stop()
     assert eventually(lambda: not _left_by(family), 5), _left_by(family)
     assert running.process.returncode == 0
-    assert _outside() <= before
+    assert _all_gone(belongings)
     assert not (state / "estate.json").exists()
 
     # Killed outright it cannot tidy up; its processes go all the same, and the next start does the tidying.
     running = start_estate(state, seed=3, rate=2)
-    family = running.family()
+    family, belongings = running.family(), _belongings(state)
     os.kill(running.info["pid"], signal.SIGKILL)
     running.process.wait(timeout=5)
     assert eventually(lambda: not _left_by(family), 5), _left_by(family)
     running = start_estate(state, seed=3, rate=2)
-    running.stop()
-    assert _outside() <= before
+    try:
+        assert _all_gone(belongings)
+    finally:
+        running.stop()
 
 
 def test_ends_with_its_parent(tmp_path: Path) -> None:
