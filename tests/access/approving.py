@@ -14,7 +14,7 @@ from oncall.access.ledger import EntryKind, Ledger
 from oncall.access.read import ReadBroker
 from oncall.access.write import WriteBroker
 from oncall.model.access import NAMESPACE_DECISION, AccessKind, AccessRequest, Approvers, Decision, Intent
-from oncall.model.action import DisableFlag, Risk, Target
+from oncall.model.action import DisableFlag, Risk, target_of
 from oncall.model.alert import Severity
 from oncall.model.policy import Policy, Rule, Verdict
 from oncall.trust.requests import decision_bytes, policy_digest, request_digest
@@ -39,10 +39,8 @@ POLICY = Policy(
         "kill_queries": Rule(verdict=Verdict.FORBIDDEN),
     },
 )
-INTENT = Intent(
-    parameters=DisableFlag(region="us-east-1", flag="slow-reads", expected_version=3),
-    target=Target(kind="flag", identity="us-east-1/slow-reads"),
-)
+FLAG = DisableFlag(region="us-east-1", flag="slow-reads", expected_version=3)
+INTENT = Intent(parameters=FLAG, target=target_of(FLAG))
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from oncall.access.ledger import EntryKind
-from oncall.model.access import AccessRequest, Decision
-from oncall.model.action import KillQueries
+from oncall.model.access import AccessRequest, Decision, Intent
+from oncall.model.action import KillQueries, target_of
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy, Rule, Verdict
 from oncall.trust.requests import policy_digest, request_digest, request_text
@@ -164,6 +164,11 @@ async def test_the_other_kind_of_request_is_refused(world: World, kind: str) -> 
     await refused(ErrorCode.REQUEST_MISMATCH, world, kind, request, decide(request))
 
 
+async def test_the_other_kind_is_refused_even_in_the_shape_of_this_one(world: World, kind: str) -> None:
+    request = ask(world, "write" if kind == "read" else "read", intent=None if kind == "read" else INTENT)
+    await refused(ErrorCode.REQUEST_MISMATCH, world, kind, request, decide(request))
+
+
 async def test_a_kind_and_an_intent_belong_together(world: World, kind: str) -> None:
     request = ask(world, kind, intent=INTENT if kind == "read" else None)
     await refused(ErrorCode.REQUEST_MISMATCH, world, kind, request, decide(request))
@@ -203,6 +208,6 @@ async def test_text_that_is_no_request_is_refused_and_recorded(world: World, kin
 
 async def test_a_forbidden_action_is_refused(world: World) -> None:
     kill = KillQueries(region="r", database="d", role="r", query_id="1", min_age_s=1, max_count=1)
-    request = world.write_request(intent=INTENT.model_copy(update={"parameters": kill}))
+    request = world.write_request(intent=Intent(parameters=kill, target=target_of(kill)))
     message = await refused(ErrorCode.POLICY_FORBIDS, world, "write", request, decide(request))
     assert "kill_queries" in message

@@ -147,6 +147,8 @@ async def test_nothing_is_revealed_after_the_end(world: World) -> None:
     claim = await claimed(world, broker)
     broker.end(claim, a_result(claim, Outcome.SKIPPED))
     assert await refused(broker, claim) is ErrorCode.ALREADY_USED
+    assert world.server.paths == [], "what will not be revealed is not even looked up"
+    assert "release" not in world.kinds()
 
 
 async def test_a_result_of_another_action_is_refused(world: World) -> None:

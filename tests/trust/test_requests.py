@@ -72,6 +72,7 @@ def test_a_text_reads_back_as_its_request() -> None:
         lambda text: text.replace("12:00:00Z", "12:00:00+00:00"),
         lambda text: text.replace("12:00:00Z", "12:00:00"),
         lambda text: text.replace('"nonce":"n"', '"nonce":"n","extra":1'),
+        lambda text: text.replace('"kind":"statement"', '"kind":"flag"'),
         lambda text: text[:-1],
         lambda _: "",
         lambda _: "[" * 50_000,
