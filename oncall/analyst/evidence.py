@@ -12,6 +12,7 @@ from oncall.analyst.runaways import runaways
 from oncall.analyst.thresholds import CAP, DIRECT, EACH_RUNAWAY, NOTABLE
 from oncall.model.agent import Specialist
 from oncall.model.observation import Observation
+from oncall.telemetry.vocabulary import meaning
 
 # Bytes on the wire follow the traffic; they point at a network only weakly.
 _TRAFFIC_WEIGHT = 0.3
@@ -56,8 +57,22 @@ def _worst(observations: Sequence[Observation], kind: str, weight: float = 1.0) 
     return best
 
 
+def _subject(observations: Sequence[Observation]) -> Evidence | None:
+    """The worst metric of the specialist's own subject.
+
+    Failures that the subject itself counts (timeouts of a pool, say) account for the symptom that goes with them.
+    """
+    best, noticed = _worst(observations, "subject"), symptom(observations)
+    for observation in observations:
+        if observation.tool == "query_metrics" and noticed is not None:
+            for entry in observation.value["subject"]:
+                if entry["bad"] >= NOTABLE and meaning(entry["metric"]).failures and noticed.score > entry["bad"]:
+                    return Evidence(noticed.score, changed(entry), observation.id)
+    return best
+
+
 def _database(observations: Sequence[Observation]) -> list[Evidence]:
-    found = [_worst(observations, "subject")]
+    found = [_subject(observations)]
     for observation in observations:
         if observation.tool == "query_slow_queries":
             for runaway in runaways(observation.value):
@@ -74,7 +89,7 @@ def _database(observations: Sequence[Observation]) -> list[Evidence]:
 
 
 def _cache(observations: Sequence[Observation]) -> list[Evidence]:
-    return [evidence for evidence in [_worst(observations, "subject")] if evidence]
+    return [evidence for evidence in [_subject(observations)] if evidence]
 
 
 def _network(observations: Sequence[Observation]) -> list[Evidence]:
@@ -95,7 +110,7 @@ def _network(observations: Sequence[Observation]) -> list[Evidence]:
 
 
 def _resources(observations: Sequence[Observation]) -> list[Evidence]:
-    found = [_worst(observations, "subject")]
+    found = [_subject(observations)]
     for observation in observations:
         if observation.tool == "check_instance_health":
             for entry in observation.value["instances"]:

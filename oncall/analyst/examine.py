@@ -31,7 +31,7 @@ TOOLS: dict[Specialist, tuple[Tool, ...]] = {
 _BLINDING = frozenset({ErrorCode.PROBE_FAILED, ErrorCode.TELEMETRY_UNAVAILABLE})
 _SENTENCES = 3
 # Segments appear two to three seconds after what they hold; much later means that the recorder is stuck.
-_BEHIND_S = 15.0
+_BEHIND_S = 20.0
 
 
 async def examine(toolkit: Toolkit) -> Finding:
@@ -55,7 +55,7 @@ async def examine(toolkit: Toolkit) -> Finding:
         else:
             observations[observation.id] = observation
     seen = tuple(observations.values())
-    blind += await _behind(toolkit, seen)
+    late = await _behind(toolkit, seen)
     noticed = symptom(seen)
     found = evidence(agent.specialist, seen)
     score = min(CAP, found[0].score) if found else 0.0
@@ -65,29 +65,32 @@ async def examine(toolkit: Toolkit) -> Finding:
         specialist=agent.specialist,
         service=agent.service,
         region=agent.region,
-        health=_health(seen, max(score, suffering)),
+        health=_health(seen, max(score, suffering), late is not None),
         score=round(score, 3),
         symptom=round(suffering, 3),
         summary=_summary(seen, found, noticed),
         observations=seen,
-        blind=tuple(blind),
+        blind=(*blind, *([late] if late else [])),
     )
 
 
-async def _behind(toolkit: Toolkit, seen: tuple[Observation, ...]) -> list[str]:
+async def _behind(toolkit: Toolkit, seen: tuple[Observation, ...]) -> str | None:
     """A note when live telemetry ends well before the time it was asked for: what came after is unseen."""
     if not toolkit.live or not any(observation.reproducible for observation in seen):
-        return []
+        return None
     behind_s = (toolkit.as_of - (await toolkit.window()).end).total_seconds()
-    return [f"telemetry ends {behind_s:.0f} s before {toolkit.as_of:%H:%M:%S}"] if behind_s > _BEHIND_S else []
+    return f"telemetry ends {behind_s:.0f} s before {toolkit.as_of:%H:%M:%S}" if behind_s > _BEHIND_S else None
 
 
-def _health(seen: tuple[Observation, ...], worst: float) -> Health:
+def _health(seen: tuple[Observation, ...], worst: float, late: bool) -> Health:
     if not seen:
         return Health.UNKNOWN
     if worst >= SEVERE:
         return Health.UNHEALTHY
-    return Health.DEGRADED if worst >= NOTABLE else Health.HEALTHY
+    if worst >= NOTABLE:
+        return Health.DEGRADED
+    # What was quiet some time ago cannot be called healthy now.
+    return Health.UNKNOWN if late else Health.HEALTHY
 
 
 def _summary(seen: tuple[Observation, ...], found: tuple[Evidence, ...], noticed: Evidence | None) -> str:

@@ -21,7 +21,7 @@ from oncall.telemetry.window import Series, Window
 _LATEST = 2
 # Per aspect, the words that name the figure people ask for first: the share of failures, the slow requests.
 _ASKED_FIRST = {Aspect.ERRORS: "%", Aspect.SUCCESS: "%", Aspect.LATENCY: "95"}
-# An incident's own readings must not serve as its past: so much of the newest is left out where peers stand in.
+# Where peers stand in for a past, so much of their readings counts as usual.
 _PEER_SHARE = 0.9
 
 
@@ -106,7 +106,7 @@ def recovery_checks(
     `before` ends during the incident, `after` now. A figure that falls when things are bad is reported as how far it
     is below zero, so that `after <= threshold` always reads "ok". Without any check nothing counts as recovered.
     """
-    checks = [_check(symptom, after) for symptom in symptoms(before, topology, root_cause)]
+    checks = [_check(symptom, after, topology) for symptom in symptoms(before, topology, root_cause)]
     if root_cause.specialist is Specialist.DATABASE or runaways_before:
         checks.append(
             Check(
@@ -125,19 +125,33 @@ def recovery_checks(
     )
 
 
-def _check(symptom: Symptom, after: Window) -> Check:
+def _check(symptom: Symptom, after: Window, topology: Topology) -> Check:
     about = symptom.about
-    series = after.metrics(symptom.region, symptom.service).get(symptom.metric)
-    reading = None
-    if series is not None and not stale(series, after.end.timestamp()):
-        reading = about.bad * _worst(series, about)
-    threshold = 0.0 if symptom.threshold is None else about.bad * symptom.threshold
+    reading = _reading(after, symptom.region, symptom.service, symptom.metric)
+    threshold = None if symptom.threshold is None else about.bad * symptom.threshold
+    if threshold is not None and about.aspect is Aspect.LATENCY:
+        # A host that is busy slows every region: as fast as the slower half of its peers, right now, is recovered.
+        peers = [_reading(after, other, symptom.service, symptom.metric) for other in topology.regions]
+        known = [
+            peer
+            for other, peer in zip(topology.regions, peers, strict=True)
+            if other != symptom.region and peer is not None
+        ]
+        threshold = max(threshold, float(np.median(known)) if known else threshold)
     return Check(
         name=symptom.metric,
         region=symptom.region,
         service=symptom.service,
         before=None if symptom.before is None else about.bad * symptom.before,
         after=reading,
-        threshold=threshold,
-        ok=symptom.threshold is not None and reading is not None and reading <= threshold,
+        threshold=threshold or 0.0,
+        ok=threshold is not None and reading is not None and reading <= threshold,
     )
+
+
+def _reading(window: Window, region: str, service: str, metric: str) -> float | None:
+    """The worst of the latest readings, more being worse; None when there is none of late."""
+    series = window.metrics(region, service).get(metric)
+    if series is None or stale(series, window.end.timestamp()):
+        return None
+    return meaning(metric).bad * _worst(series, meaning(metric))

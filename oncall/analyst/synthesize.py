@@ -111,11 +111,11 @@ def _conclude(
             Conclusion.INCONCLUSIVE,
             "Services got worse in several regions alike: no region serves as a control, and no cause stands out.",
         )
-    unseen = sum(len(Specialist) - min(len(Specialist), place.seen) for place in places.values())
-    if coverage.completed < coverage.planned or (unseen and coverage.planned >= len(Specialist) * len(places)):
+    seeing = min(coverage.completed, sum(place.seen for place in places.values()))
+    if seeing < coverage.planned:
         return (
             Conclusion.INCONCLUSIVE,
-            f"Nothing stands out, but only {coverage.completed} of {coverage.planned} agents reported.",
+            f"Nothing stands out, but only {seeing} of {coverage.planned} agents could see their service.",
         )
     return Conclusion.NO_FAULT, "Every agent looked, and nothing left its usual range."
 

@@ -66,8 +66,8 @@ _FLOORS = {
     "ms": 10.0,
     "s": 0.01,
     "us": 10_000.0,
-    "1/s": 0.3,
-    "ops": 0.3,
+    "1/s": 0.2,
+    "ops": 0.2,
     "count": 0.7,
     "m": 10.0,
     "mb": 8.0,
@@ -81,6 +81,7 @@ class Meaning:
 
     `floor` is in the metric's unit. `end` is the other end of the call that it measures, if it measures one; `outside`
     is true when it is seen from the calling side; `shared` when several services show the same value.
+    `failures` is true when it counts failures of its subject.
     """
 
     aspect: Aspect
@@ -89,6 +90,7 @@ class Meaning:
     end: str | None
     outside: bool
     shared: bool
+    failures: bool
 
 
 @lru_cache(maxsize=4096)
@@ -114,4 +116,4 @@ def meaning(metric: str) -> Meaning:
             aspect = subject
             bad = bad or (-1 if words & _GOOD_WHEN_HIGH else 1)
             break
-    return Meaning(aspect, bad, _FLOORS.get(unit, 0.0), end, "client" in words, "node" in words)
+    return Meaning(aspect, bad, _FLOORS.get(unit, 0.0), end, "client" in words, "node" in words, bool(words & _ERRORS))
