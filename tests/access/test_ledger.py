@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import sqlite3
+import tempfile
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -243,12 +244,37 @@ def test_a_place_that_cannot_be_written_is_a_configuration_error(tmp_path: Path)
         assert str(place) in caught.value.message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_is_a_configuration_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(Terminal) as caught:
-        Ledger(tmp_path / "ledger.db")
-    assert caught.value.code is ErrorCode.BAD_CONFIG
+def _open_unprivileged(place: str, results: "multiprocessing.Queue[str]") -> None:
+    if os.geteuid() == 0:
+        # Root may write everywhere, so this process becomes nobody.
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    try:
+        Ledger(Path(place))
+        results.put("opened")
+    except Terminal as error:
+        results.put(str(error.code))
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_place_that_may_only_be_read_is_a_configuration_error(exists: bool) -> None:
+    # Not below pytest's own folder, which nobody else may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "ledger.db"
+        if exists:
+            filled(place).close()
+            place.chmod(0o444)
+        Path(folder).chmod(0o555)
+        context = multiprocessing.get_context("fork")
+        results: multiprocessing.Queue[str] = context.Queue()
+        child = context.Process(target=_open_unprivileged, args=(str(place), results))
+        child.start()
+        try:
+            assert results.get(timeout=30) == str(ErrorCode.BAD_CONFIG)
+        finally:
+            child.join(timeout=30)
+            Path(folder).chmod(0o700)
 
 
 def test_a_full_disk_is_worth_another_try_and_loses_nothing(path: Path) -> None:
