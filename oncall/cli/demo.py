@@ -109,10 +109,16 @@ async def _tell(
     story.say(f"the diagnosis was {'right' if drill['correct'] else 'WRONG'}", "green" if drill["correct"] else "red")
     folder = Path(report.files.report or "").parent
     story.say(f"report       {folder / 'report.html'} (and .md, .json)")
-    story.say(f"history      {folder / 'history.json'}; check it with `oncall replay {folder / 'history.json'}`")
+    story.say(f"history      {folder / 'history.json'}")
+    story.say(f"             replay it: {settings.program()} replay {_replayable(stack, report.incident_id, folder)}")
     story.say(f"Temporal UI  {ui_url(stack, report.workflow_id, report.run_id)}")
     story.say(f"             later: temporal server start-dev --db-filename {stack.state / 'temporal.db'}")
     return done
+
+
+def _replayable(stack: Stack, incident_id: str, folder: Path) -> str:
+    """What `replay` finds it by: the id where the record lies in the usual place, else the file."""
+    return incident_id if stack.state.parent == settings.state_root() else str(folder / "history.json")
 
 
 def _place(place: dict[str, str | None] | None) -> str:

@@ -73,13 +73,14 @@ async def _dev(out: Output, seed: int) -> None:
                 "logs": str(state / "logs"),
                 "seed": seed,
             }
+            program = settings.program()
             out.emit(urls)
             out.show(*(f"{name:24} {value}" for name, value in urls.items()))
             out.show(
                 "",
                 f"the key above signs as {APPROVER}, for this run only; elsewhere, in the same folder, try",
-                '  oncall trigger --anomaly elevated_errors --severity critical --message "checkout fails"',
-                "  oncall approvals",
+                f'  {program} trigger --anomaly elevated_errors --severity critical --message "checkout fails"',
+                f"  {program} approvals",
                 "or break something first:",
                 f'  curl -X POST {info["admin"]}/faults -H "Authorization: Bearer $(cat {info["admin_token_file"]})"'
                 ' -d \'{"scenario": "cascading_failure", "seed": 7}\'',

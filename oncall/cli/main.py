@@ -80,6 +80,10 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read our output has left; a second attempt at flushing it must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ANSWER_IS_NO
+    except ModuleNotFoundError as error:
+        advice = "install it (`uv sync --extra demo`), or use the .venv that `make demo` made"
+        message = f"{error.name} is not installed for {sys.executable}; {advice}"
+        return _fail(as_json, ErrorCode.BAD_CONFIG.value, message, USAGE)
     except Exception as error:  # noqa: BLE001 - the boundary: people get one line, the file gets the traceback
         message = f"{type(error).__name__} inside oncall; the details are in {_dump()}; please report it"
         return _fail(as_json, ErrorCode.INTERNAL.value, message, ANSWER_IS_NO)

@@ -4,8 +4,11 @@ What the environment says comes first: `ONCALL_CONFIG`, and Temporal's own `TEMP
 running `oncall dev` is used, which leaves its address in `dev/stack.json` below the state folder.
 """
 
+import contextlib
 import json
 import os
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +40,17 @@ class RunningStack:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"schema": _SCHEMA, **self.__dict__}, indent=1), encoding="utf-8")
         partial.replace(path)
+
+
+def program() -> str:
+    """How this program was started, for a command that people can copy: `oncall`, or interpreter and script."""
+    script = Path(sys.argv[0])
+    if script.name != "starter.py":
+        return "oncall"
+    interpreter = Path(sys.executable)
+    with contextlib.suppress(ValueError):
+        interpreter = interpreter.relative_to(Path.cwd())
+    return shlex.join((str(interpreter), str(script)))
 
 
 def state_root() -> Path:
