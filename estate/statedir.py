@@ -59,9 +59,10 @@ class StateDir:
         self.tokens.chmod(0o700)
         self._clean_up()
         self.ready.unlink(missing_ok=True)
-        shutil.rmtree(self.telemetry)
-        self.telemetry.mkdir()
-        for leftover in (self.flag_audit, self.connect_requests, *self.logs.iterdir()):
+        # By name: DIR may be a directory in which somebody keeps other things, too.
+        for kind in ("metrics", "logs", "spans"):
+            shutil.rmtree(self.telemetry / kind, ignore_errors=True)
+        for leftover in (self.flag_audit, self.connect_requests, *self.logs.glob("*.log")):
             leftover.unlink(missing_ok=True)
         self.runtime = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self.data = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_data_parent()))
