@@ -15,7 +15,7 @@ from oncall.telemetry.parquet import ParquetTelemetry
 BASELINE_S = 24.0
 CALM_PERCENT = 2.0
 ALERT_PERCENT = 10.0
-ALERT_FOR_S = 4.0
+ALERT_FOR_S = 6.0
 _RECENT_S = 8.0
 _POLL_S = 1.0
 
@@ -69,11 +69,18 @@ class Entrances:
         return found
 
     async def failing(self, timeout_s: float) -> Shares | None:
-        """Waits until an entrance fails as an alert rule would require; its shares, or None after `timeout_s`."""
+        """Waits until an entrance has failed for ALERT_FOR_S, as `for:` of an alert rule asks, so that one bad moment
+        opens nothing; its shares, or None after `timeout_s`."""
+        since: float | None = None
 
         async def look() -> Shares | None:
-            shares = await self.shares(ALERT_FOR_S)
-            return shares if shares and max(shares.values()) >= ALERT_PERCENT else None
+            nonlocal since
+            shares = await self.shares(_RECENT_S / 2)
+            if not shares or max(shares.values()) < ALERT_PERCENT:
+                since = None
+                return None
+            since = since or time.monotonic()
+            return shares if time.monotonic() - since >= ALERT_FOR_S else None
 
         return await _until(look, timeout_s)
 
