@@ -1,6 +1,7 @@
 """One agent: a fresh key, its specialist's tools, one signed finding in blob storage."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from temporalio import activity
@@ -29,7 +30,7 @@ class Investigate:
         config: Config,
         broker: ReadBroker,
         evidence: Evidence,
-        worker: Identity,
+        worker: Callable[[], Identity],
         sources: Sources,
     ) -> None:
         self._config = config
@@ -45,7 +46,7 @@ class Investigate:
         attempt = activity.info().attempt
         uri = agent_uri(task.tenant, agent.region, task.incident_id, agent.specialist, agent.service, attempt)
         now = datetime.now(UTC)
-        identity = self._worker.issue(uri, now - timedelta(minutes=1), now + CERTIFICATE_LIFETIME)
+        identity = self._worker().issue(uri, now - timedelta(minutes=1), now + CERTIFICATE_LIFETIME)
         toolkit = Toolkit(
             agent=agent,
             uri=uri,

@@ -1,6 +1,7 @@
 """All findings into one diagnosis; those whose signature does not verify do not count."""
 
 import asyncio
+from collections.abc import Callable
 
 from activities.evidence import FINDING_TYPE, SYNTHESIS_TYPE, Evidence
 from activities.implements import implements
@@ -16,7 +17,9 @@ from oncall.trust.identity import Identity
 class Synthesize:
     """Reads findings back, checks who signed them, and concludes."""
 
-    def __init__(self, evidence: Evidence, worker: Identity, sources: Sources, references: References) -> None:
+    def __init__(
+        self, evidence: Evidence, worker: Callable[[], Identity], sources: Sources, references: References
+    ) -> None:
         self._evidence = evidence
         self._worker = worker
         self._sources = sources
@@ -41,7 +44,7 @@ class Synthesize:
             evidence_digest="",
             unverified=unverified,
         )
-        digest, _ = await asyncio.to_thread(self._evidence.store, self._worker, SYNTHESIS_TYPE, synthesis)
+        digest, _ = await asyncio.to_thread(self._evidence.store, self._worker(), SYNTHESIS_TYPE, synthesis)
         return synthesis.model_copy(update={"evidence_digest": digest})
 
     def _verified(self, stubs: tuple[FindingRef, ...]) -> tuple[list[Finding], int]:

@@ -9,29 +9,39 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.names import pool_uri, worker_uri
 from oncall.trust.identity import Identity
 
 WORKER_LIFETIME = timedelta(days=1)
+"""Renewed at half of it, so that whatever a worker signs stays verifiable for as long as a grant can last."""
 
 
-def worker_identity(state: Path, tenant: str, pool: str) -> Identity:
-    """A fresh identity for this process, certified by the pool's key, which is made on first use.
+class Pool:
+    """This process as a worker of a pool. The pool's key is made on first use.
 
     Raises Terminal(BAD_CONFIG) when the key cannot be written or read.
     """
-    folder = state / "pools"
-    path = folder / f"{pool}.key"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        root = _load(path) or _create(path, Identity.pool(f"spiffe://{tenant}/pool/{pool}"))
-        public = path.with_suffix(".pub")
-        public.write_text(root.public_key + "\n")
-    except OSError as error:
-        raise Terminal(ErrorCode.BAD_CONFIG, f"pool key {path}: {error.strerror}") from None
-    now = datetime.now(UTC)
-    return root.issue(
-        f"spiffe://{tenant}/worker/{pool}-{os.getpid()}", now - timedelta(minutes=5), now + WORKER_LIFETIME
-    )
+
+    def __init__(self, state: Path, tenant: str, name: str) -> None:
+        folder = state / "pools"
+        path = folder / f"{name}.key"
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._root = _load(path) or _create(path, Identity.pool(pool_uri(tenant, name)))
+            path.with_suffix(".pub").write_text(self._root.public_key + "\n")
+        except OSError as error:
+            raise Terminal(ErrorCode.BAD_CONFIG, f"pool key {path}: {error.strerror}") from None
+        self._subject = worker_uri(tenant, f"{name}-{os.getpid()}")
+        self._renew_at = datetime.min.replace(tzinfo=UTC)
+        self._worker: Identity | None = None
+
+    def worker(self) -> Identity:
+        """The worker's identity, renewed long before it ends."""
+        now = datetime.now(UTC)
+        if self._worker is None or now >= self._renew_at:
+            self._worker = self._root.issue(self._subject, now - timedelta(minutes=5), now + WORKER_LIFETIME)
+            self._renew_at = now + WORKER_LIFETIME / 2
+        return self._worker
 
 
 def pinned_keys(state: Path) -> frozenset[str]:

@@ -58,11 +58,11 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from activities.verify import Verify
     from oncall.access.read import ReadBroker
     from oncall.blobs.store import BlobStore
-    from oncall.temporal.pools import pinned_keys, worker_identity
+    from oncall.temporal.pools import Pool, pinned_keys
 
     policy, approvers = load_policy(config.policy), load_approvers(config.approvers)
     broker = ReadBroker(vault, ledger, approvers, policy, config.references.read_set(("{region}",)))
-    worker = worker_identity(config.state, config.tenant, "investigate")
+    worker = Pool(config.state, config.tenant, "investigate").worker
     evidence = Evidence(BlobStore(config.state / "blobs"), pinned_keys(config.state))
     sources = Sources(config.sources)
     return [
