@@ -20,11 +20,14 @@ CATALOGUE = {
 
 
 def _telemetry(root: Path, errors: float, history_s: int = 40, error_s: int = 40) -> Path:
-    """Two-second segments up to now: 5 requests/s at each gateway, of which r2's fail for the last `error_s`."""
+    """Two-second segments, 5 requests/s at each gateway, of which r2's fail from `error_s` ago on.
+
+    They reach a minute into the future, so that a slow machine still finds recent ones.
+    """
     (root / "metrics").mkdir(parents=True)
     (root / "catalogue.json").write_text(json.dumps(CATALOGUE))
     now = int(time.time()) // 2 * 2
-    for start in range(now - history_s, now, 2):
+    for start in range(now - history_s, now + 60, 2):
         rows = []
         for region in ("r1", "r2"):
             failed = errors if region == "r2" and start >= now - error_s else 0.0
@@ -35,9 +38,7 @@ def _telemetry(root: Path, errors: float, history_s: int = 40, error_s: int = 40
             f"(make_timestamp({(start + 1) * 1_000_000}), '{r}', '{s}', '{m}', {v})" for r, s, m, v in rows
         )
         target = root / "metrics" / f"{start * 1000}.parquet"
-        duckdb.sql(
-            f"COPY (SELECT * FROM (VALUES {values}) t(ts, region, service, metric, value)) TO '{target}'"
-        )
+        duckdb.sql(f"COPY (SELECT * FROM (VALUES {values}) t(ts, region, service, metric, value)) TO '{target}'")
     return root
 
 
