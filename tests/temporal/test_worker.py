@@ -5,7 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from oncall.cli import sshkeys
@@ -21,6 +20,7 @@ WORKER = Path(__file__).resolve().parents[2] / "worker.py"
 
 def configured(folder: Path, **changes: object) -> Path:
     """A folder with everything that a worker needs."""
+    folder.mkdir(exist_ok=True)
     add_approver(folder / "approvers", "alice", sshkeys.generate(folder / "alice", "alice", False))
     (folder / "token").write_text("t")
     (folder / "policy.yaml").write_text("version: 1\nread: approve\n")
@@ -58,27 +58,30 @@ async def test_without_temporal_it_is_3(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize(
-    ("role", "changes", "named"),
-    [
-        ("investigate", {"connect": {"url": "http://127.0.0.1:9"}}, "connect.read_token_file"),
-        ("remediate", {"connect": {"url": "http://127.0.0.1:9", "read_token_file": "token"}}, "write_token_file"),
-        ("investigate", {"policy": "nowhere.yaml"}, "nowhere.yaml"),
-        ("remediate", {"approvers": "nobody"}, "nobody"),
-    ],
-)
-async def test_a_role_without_its_settings_is_2(
-    tmp_path: Path, role: str, changes: dict[str, object], named: str
-) -> None:
+LACKING: dict[str, tuple[str, dict[str, object]]] = {
+    "connect.read_token_file": ("investigate", {"connect": {"url": "http://127.0.0.1:9"}}),
+    "connect.write_token_file": ("remediate", {"connect": {"url": "http://127.0.0.1:9", "read_token_file": "token"}}),
+    "nowhere.yaml": ("investigate", {"policy": "nowhere.yaml"}),
+    "nobody": ("remediate", {"approvers": "nobody"}),
+}
+
+
+async def test_a_role_without_its_settings_is_2(tmp_path: Path) -> None:
     server = await EmbeddedServer.start(tmp_path / "server", port=0, ui_port=0)
     try:
-        code, said = await run(configured(tmp_path, **changes), server.address, role)
+        results = await asyncio.gather(
+            *(
+                run(configured(tmp_path / f"worker-{number}", **changes), server.address, role)
+                for number, (role, changes) in enumerate(LACKING.values())
+            )
+        )
     finally:
         await server.stop()
-    assert code == 2, said
-    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert named in line
-    assert "Traceback" not in said
+    for named, (code, said) in zip(LACKING, results, strict=True):
+        assert code == 2, said
+        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        assert named in line
+        assert "Traceback" not in said
 
 
 def test_every_step_has_a_role_and_options() -> None:
