@@ -30,6 +30,7 @@ async def run(lab: Lab) -> list[Row]:
             *(sys.executable, str(ROOT / "starter.py"), "replay", str(path), "--json"),
             env=environment({}),
             stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
         )
         code = await process.wait()
         command.append(time.perf_counter() - started)
