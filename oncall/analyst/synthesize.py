@@ -46,7 +46,7 @@ def synthesize(
     places = gather(findings)
     ranking = standings(places, topology)
     known = {observation.id: observation for finding in findings for observation in finding.observations}
-    conclusion, reason = _conclude(ranking, places, topology, coverage, quorum)
+    conclusion, reason = _conclude(findings, ranking, places, topology, coverage, quorum)
     claims = _claims(ranking, places, topology, conclusion)
     kept = tuple(claim for claim in claims if claim.observations and all(each in known for each in claim.observations))
     root = _root(ranking, coverage) if conclusion is Conclusion.ROOT_CAUSE else None
@@ -78,6 +78,7 @@ def synthesize(
 
 
 def _conclude(
+    findings: Sequence[Finding],
     ranking: Sequence[Standing],
     places: Mapping[Key, Place],
     topology: Topology,
@@ -116,6 +117,12 @@ def _conclude(
         return (
             Conclusion.INCONCLUSIVE,
             f"Nothing stands out, but only {seeing} of {coverage.planned} agents could see their service.",
+        )
+    impaired = sum(1 for finding in findings if finding.blind)
+    if coverage.planned - impaired < quorum * coverage.planned:
+        return (
+            Conclusion.INCONCLUSIVE,
+            f"Nothing stands out, but {impaired} of {coverage.planned} agents were partly blind.",
         )
     return Conclusion.NO_FAULT, "Every agent looked, and nothing left its usual range."
 

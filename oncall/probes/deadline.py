@@ -9,7 +9,7 @@ from oncall.model.errors import ErrorCode, Retryable, Terminal
 
 DEADLINE_S = 1.0
 # All agents of a wave probe at once: without a bound they would only time out on each other's work.
-_AT_ONCE = 16
+_AT_ONCE = 8
 
 Result = TypeVar("Result")
 

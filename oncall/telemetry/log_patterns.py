@@ -22,9 +22,9 @@ _LIKE_THE_BEST = 0.8
 # A pattern must have been this frequent before its absence means anything.
 _ENOUGH_TO_MISS = 10.0
 _MISSING_WEIGHT = 0.5
-_LATEST_S = 10.0
-_SEVERAL = 8.0
-_STILL = 0.25
+# With gaps drawn at random, a silence of six mean gaps comes once in four hundred.
+_GAPS = 6.0
+_SILENCE_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +151,16 @@ def _poisson(recent: int, expected: float, error: bool) -> float:
     return float(np.clip(score, -CAP, CAP))
 
 
-def _going_on(times: Floats, recent: int, end: float, horizon: float) -> float:
-    """From 0 to 1, whether `recent` lines of the last `horizon` seconds still keep coming: what is over is no fault.
+def _going_on(times: Floats, start: float, end: float) -> bool:
+    """Whether the lines since `start` still keep coming at `end`: what is over is no fault.
 
-    Looks at the end of the horizon, long enough for several lines at the horizon's own rate.
+    They stopped when the silence after the last is far longer than the gaps between them were.
     """
-    if not recent:
-        return 1.0
-    rate = recent / horizon
-    latest_s = max(_LATEST_S, min(horizon / 2, _SEVERAL / rate))
-    latest = int(np.count_nonzero(times >= end - latest_s))
-    return min(1.0, latest / (_STILL * rate * min(latest_s, horizon)))
+    since = times[times >= start]
+    if len(since) < 2:
+        return True
+    gap = float(since[-1] - since[0]) / (len(since) - 1)
+    return end - float(since[-1]) <= _SILENCE_S + _GAPS * gap
 
 
 def _change(
@@ -187,7 +186,7 @@ def _change(
             # A share of all lines, not a rate: less traffic makes every pattern rarer.
             total = int(np.count_nonzero(lines.times >= start))
             expected = before * total / max(1, len(lines) - total)
-        score = _poisson(recent, expected, error) * (_going_on(times, recent, end, horizon) if error else 1.0)
+        score = _poisson(recent, expected, error) * (not error or _going_on(times, start, end))
         tried.append((score, start, recent, expected))
     if not tried:
         return 0.0, end, 0, 0.0
