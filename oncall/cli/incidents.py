@@ -34,8 +34,8 @@ def _own_key(given: Path | None, stack: settings.RunningStack | None, out: Outpu
 @click.command()
 @click.option("--anomaly", required=True, help="What was noticed, in one word, such as elevated_errors.")
 @click.option("--severity", required=True, type=click.Choice([s.value for s in Severity]), help="How bad it is.")
-@click.option("--service", help="Where it was noticed; without it the whole estate is examined.")
-@click.option("--region", help="Where it was noticed; without it the whole estate is examined.")
+@click.option("--service", help="Where it was noticed.")
+@click.option("--region", help="Where it was noticed.")
 @click.option("--message", default="", help="What was noticed, in a sentence.")
 @click.option("--key", type=click.Path(path_type=Path, dir_okay=False), help="The SSH key to sign with.")
 @json_option

@@ -15,6 +15,7 @@ from oncall.cli.text import json_line, plain
 from oncall.model.errors import ErrorCode, OncallError
 
 COMMANDS = {
+    "abort": "abort",
     "actions": "catalogue",
     "approvals": "approve",
     "approve": "approve",
