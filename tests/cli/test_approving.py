@@ -132,7 +132,7 @@ def _request(**changes: object) -> AccessRequest:
         "references": ["op://a/b/c"],
         "intent": {
             "parameters": {"type": "disable_flag", "region": "r\x1b[31m", "flag": "f", "expected_version": 3},
-            "target": {"kind": "flag", "identity": "r/f"},
+            "target": {"kind": "flag", "identity": "r\x1b[31m/f"},
         },
         "policy_digest": "sha256:0",
         "ledger_id": "l",
