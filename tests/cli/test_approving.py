@@ -49,6 +49,7 @@ class Desk:
         return await oncall(self.folder, *arguments, env=self._env)
 
 
+@pytest.mark.timeout(240)  # sixteen commands, each a process
 async def test_what_waits_is_shown_signed_and_confirmed(incident: Open, people: People, tmp_path: Path) -> None:
     alice, mallory = people
     running: Incident = await incident(Script(approvers(alice)))
