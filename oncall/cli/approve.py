@@ -107,7 +107,6 @@ async def _already(client: Client, wanted: str) -> None:
 def _answer(wanted: str, approved: bool, reason: str, key: Path | None, as_json: bool) -> int:
     out = Output(as_json)
     stack = settings.adopt(out.note)
-    config = settings.config_if_any()
     chosen = settings.signing_key(key, stack, out.note)
 
     async def answer() -> tuple[PendingApproval, Decided]:
@@ -123,7 +122,7 @@ def _answer(wanted: str, approved: bool, reason: str, key: Path | None, as_json:
         out.note(f"signing {'YES' if approved else 'NO'} to {what_is_asked(request)}")
         # In a thread: a passphrase prompt or a touch of a hardware key may take its time.
         decision = await asyncio.to_thread(make_decision, pending, approved, reason, chosen)
-        return pending, await send(client, pending, decision, config.approvers if config else None)
+        return pending, await send(client, pending, decision)
 
     pending, decided = loop.run(answer())
     out.emit(

@@ -9,13 +9,11 @@ from temporalio.client import Client
 
 from oncall.cli import sshkeys
 from oncall.cli.request_view import read_pending
-from oncall.config import load_approvers
 from oncall.model.access import NAMESPACE_DECISION, Decision, GateStatus
-from oncall.model.errors import ErrorCode, OncallError, Terminal
+from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.incident import PendingApproval
 from oncall.model.report import AccessEntry
 from oncall.temporal import incidents
-from oncall.trust import ssh
 from oncall.trust.requests import decision_bytes
 
 CONFIRM_S = 5.0
@@ -45,8 +43,8 @@ def make_decision(pending: PendingApproval, approved: bool, reason: str, key: Pa
     return unsigned.model_copy(update={"signature": signature})
 
 
-async def send(client: Client, pending: PendingApproval, decision: Decision, approvers: Path | None) -> Decided:
-    """Sends it and waits up to CONFIRM_S for the gate. `approvers` is the list to explain a refusal from, if at hand.
+async def send(client: Client, pending: PendingApproval, decision: Decision) -> Decided:
+    """Sends it and waits up to CONFIRM_S for the gate.
 
     Raises Terminal(ALREADY_USED) when the request was decided before.
     """
@@ -65,7 +63,7 @@ async def send(client: Client, pending: PendingApproval, decision: Decision, app
         if now.decision is not GateStatus.PENDING:
             return Decided(now.decision.value, now.approvers, "")
         if now.refused_decisions > (before.refused_decisions if before else 0):
-            return Decided("refused", now.approvers, _why_refused(decision, approvers))
+            return Decided("refused", now.approvers, now.last_refusal)
         if len(now.approvers) > (len(before.approvers) if before else 0):
             return Decided("pending", now.approvers, "another person's approval is needed as well")
     return Decided("sent", (), f"no answer within {CONFIRM_S:.0f} s; see `oncall approvals {pending.incident_id}`")
@@ -74,14 +72,3 @@ async def send(client: Client, pending: PendingApproval, decision: Decision, app
 async def _entry(client: Client, pending: PendingApproval) -> AccessEntry | None:
     report = await incidents.report(client, pending.incident_id)
     return next((entry for entry in report.access if entry.request_digest == pending.request_digest), None)
-
-
-def _why_refused(decision: Decision, approvers: Path | None) -> str:
-    """The gate keeps its reason to itself; the same check against the same list says it."""
-    if approvers is not None:
-        try:
-            known = load_approvers(approvers)
-            ssh.verify(decision.signature, decision_bytes(decision), NAMESPACE_DECISION, known, decision.decided_at)
-        except OncallError as error:
-            return error.message
-    return "the gate did not accept the signature; are you in the approvers list that its workers loaded?"

@@ -196,7 +196,7 @@ async def _answer(stack: Stack, incident_id: str, key: Path, story: Story, ask: 
         approved = await ask(request)
         reason = "demo" if approved else "declined in the demo"
         decision = await asyncio.to_thread(make_decision, pending, approved, reason, key)
-        result = await send(stack.client, pending, decision, stack.approvers)
+        result = await send(stack.client, pending, decision)
         became = f"{result.outcome}: {result.detail}" if result.detail else result.outcome
         story.say(f"signed {'YES' if approved else 'NO'} to {what_is_asked(request)}; {became}")
         done.add(pending.request_id)

@@ -60,6 +60,7 @@ class Gate(Frozen):
     grant_id: str | None = None
     history: tuple[DecisionRecord, ...] = ()
     refused: int = 0
+    last_refusal: str = ""
     decisions: tuple[Decision, ...] = ()
 
 

@@ -16,7 +16,7 @@ from oncall.model.verification import Verification
 
 
 class AccessEntry(Frozen):
-    """One question to a human and its answer."""
+    """One question to a human and its answer. `last_refusal` says why the newest refused decision did not count."""
 
     request_id: str
     grant_id: str | None
@@ -32,6 +32,7 @@ class AccessEntry(Frozen):
     decided_at: datetime | None
     grant_expires_at: datetime
     refused_decisions: int = 0
+    last_refusal: str = ""
 
 
 class ActionEntry(Frozen):

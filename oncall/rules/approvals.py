@@ -98,8 +98,9 @@ def expire(gate: Gate, now: datetime) -> Gate:
 
 
 def _record(gate: Gate, outcome: DecisionOutcome, person: str | None, now: datetime, detail: str = "") -> Gate:
-    refused = gate.refused + (outcome is DecisionOutcome.REFUSED)
+    if outcome is DecisionOutcome.REFUSED:
+        gate = gate.model_copy(update={"refused": gate.refused + 1, "last_refusal": detail[:300]})
     if len(gate.history) >= RECORDED_DECISIONS:
-        return gate.model_copy(update={"refused": refused})
+        return gate
     record = DecisionRecord(outcome=outcome, person=person, received_at=now, detail=detail[:300])
-    return gate.model_copy(update={"refused": refused, "history": (*gate.history, record)})
+    return gate.model_copy(update={"history": (*gate.history, record)})

@@ -23,6 +23,7 @@ def access_entry(gate: Gate) -> AccessEntry:
         decided_at=gate.decided_at,
         grant_expires_at=gate.request.grant_expires_at,
         refused_decisions=gate.refused,
+        last_refusal=gate.last_refusal,
     )
 
 

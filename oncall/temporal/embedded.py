@@ -83,6 +83,8 @@ class EmbeddedServer:
                 stdout=output,
                 stderr=output,
                 preexec_fn=die_with_parent,
+                # A Ctrl-C in the terminal is for the command, which stops its workers before the server.
+                start_new_session=True,
             )
         server = cls(f"127.0.0.1:{port}", f"http://127.0.0.1:{ui_port}", process)
         try:
