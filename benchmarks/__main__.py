@@ -1,7 +1,6 @@
 """`python -m benchmarks`: the budgets of the design, measured side by side. Prints a table; asserts no times."""
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from benchmarks import approval, demo, estate, history, investigation, later, replay, secret_requests
 from benchmarks.lab import Lab
 from benchmarks.row import Row, table
+from oncall.cli import loop
 from oncall.model.errors import OncallError, Retryable
 
 # In this order: what needs a calm estate comes before the fault, what needs none after it.
@@ -53,10 +53,14 @@ def main() -> int:
                 not NEED_LIVE.isdisjoint(chosen),
                 say,
             )
-            rows = asyncio.run(_measure(lab, chosen))
+            # Stopped by a signal, it still stops what it started.
+            rows = loop.run(_measure(lab, chosen))
     except OncallError as error:
         print(f"error: {error.message}", file=sys.stderr)
         return 3 if isinstance(error, Retryable) else 2
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was measured to its end", file=sys.stderr)
+        return 130
     host = {
         "cores": os.cpu_count(),
         "load_before": load_before,
