@@ -18,14 +18,14 @@ class Place:
     """What is known of one service in one region.
 
     `evidence` is per specialist, strongest first; `links` how badly its calls to each callee went, as it measured
-    them; `everywhere` its worst symptom before the peers' share was taken away.
+    them; `onsets` when each of its symptoms began (a busy host may have made one begin early); `everywhere` its worst symptom before the peers' share was taken away.
     """
 
     region: str
     service: str
     symptom: Evidence | None = None
     everywhere: float = 0.0
-    onset: datetime | None = None
+    onsets: list[datetime] = field(default_factory=list)
     evidence: dict[Specialist, tuple[Evidence, ...]] = field(default_factory=dict)
     links: dict[str, Evidence] = field(default_factory=dict)
     observations: list[Observation] = field(default_factory=list)
@@ -78,4 +78,5 @@ def _since(place: Place, observation: Observation) -> None:
         place.everywhere = max(place.everywhere, entry["worse"])
         if entry["bad"] >= NOTABLE:
             onset = datetime.fromisoformat(entry["since"])
-            place.onset = onset if place.onset is None else min(place.onset, onset)
+            if onset not in place.onsets:
+                place.onsets.append(onset)

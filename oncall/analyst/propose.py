@@ -76,12 +76,10 @@ def propose(root: RootCause, place: Place, places: Mapping[Key, Place], referenc
 
 
 def _flag(root: RootCause, place: Place, references: References) -> list[Action]:
-    onset = place.onset
-    if onset is None:
-        return []
     for observation in place.observations:
         for change in changes(observation):
-            if near(change, onset):
+            if fitting := [onset for onset in place.onsets if near(change, onset)]:
+                onset = min(fitting)
                 write = references.flags_write
                 return [
                     Action(

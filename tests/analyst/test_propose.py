@@ -63,7 +63,7 @@ def place(*observations: Observation, region: str = "north") -> Place:
         region,
         "back",
         symptom=Evidence(50.0, "errors", "obs-symptom"),
-        onset=NOW,
+        onsets=[NOW - timedelta(seconds=90), NOW],
         observations=list(observations),
     )
 
@@ -99,7 +99,7 @@ def test_the_flag_that_changed_before_the_symptoms_goes_first_then_the_kill() ->
         HABITS,
         {**HABITS, "turned-off": (False, 7, -3.0)},
         {**HABITS, "long-ago": (True, 7, -1800.0)},
-        {**HABITS, "afterwards": (True, 7, 20.0)},
+        {**HABITS, "afterwards": (True, 7, 20.0), "afterwards-too": (True, 7, 9.0)},
         {"first": (True, 1, -3.0), "second": (True, 2, -2.9)},
     ],
     ids=["habits", "turned off", "long before", "after the symptoms", "learned together at the start"],
