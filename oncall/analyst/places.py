@@ -18,7 +18,8 @@ class Place:
     """What is known of one service in one region.
 
     `evidence` is per specialist, strongest first; `links` how badly its calls to each callee went, as it measured
-    them; `onsets` when each of its symptoms began (a busy host may have made one begin early); `everywhere` its worst symptom before the peers' share was taken away.
+    them; `onsets` when each of its symptoms began (a busy host may have made one begin early); `everywhere` its
+    worst symptom before the peers' share was taken away.
     """
 
     region: str
