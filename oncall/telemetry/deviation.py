@@ -22,6 +22,8 @@ _FEW_POINTS = {1: 0.85, 2: 0.95}
 _LASTING_S = 8.0
 _LIKE_THE_BEST = 0.8
 _LOOK_AT_PEERS = 2.0
+# Regions that change alike seldom change by exactly the same.
+_LIKE_A_PEER = 0.25
 _STALE_PERIODS = 4.0
 _STALE_S = 10.0
 
@@ -140,10 +142,10 @@ def unshared(own: Deviation, about: Meaning, peers: Mapping[str, Series]) -> Dev
         past, recent = peer.values[peer.times < own.onset], peer.values[peer.times >= own.onset]
         if len(past) < MIN_PAST or not len(recent):
             continue
-        centre, spread = _spread(np.sort(past), _floor(peer.values, about.floor))
+        shared = _median(recent) - _median(past)
         compared.append(region)
-        difference = abs(change - (_median(recent) - centre)) / max(own.spread, spread)
-        remaining = min(remaining, difference)
+        # Not the peer's own spread: an earlier incident of the peer would make it wide enough to hide anything here.
+        remaining = min(remaining, abs(change - shared) / max(own.spread, _LIKE_A_PEER * abs(shared)))
     sign = float(np.sign(own.own))
     return Deviation(
         past=own.past,

@@ -91,6 +91,13 @@ def test_what_a_peer_shares_is_taken_away() -> None:
     assert shared.peers == ("south", "east")
 
 
+def test_a_peers_earlier_incident_hides_nothing_here() -> None:
+    own = deviate(step(0.0, 80.0), ERRORS, END)
+    assert own is not None
+    healed = points([0.0] * 25 + [100.0] * 20 + [0.0] * 15)
+    assert unshared(own, ERRORS, {"south": healed}).score == own.own
+
+
 def test_a_healthy_region_is_not_blamed_for_a_sick_peer() -> None:
     sick = window({("north", "back", "latency_p95(ms)"): step(20.0, 900.0)})
     calm = deviations(sick, "south", "back", ("north", "south"))["latency_p95(ms)"]
