@@ -73,11 +73,17 @@ def _links(place: Place, observation: Observation) -> None:
 
 
 def _since(place: Place, observation: Observation) -> None:
-    if observation.tool != "query_metrics":
-        return
-    for entry in observation.value["symptoms"]:
-        place.everywhere = max(place.everywhere, entry["worse"])
-        if entry["bad"] >= NOTABLE:
-            onset = datetime.fromisoformat(entry["since"])
-            if onset not in place.onsets:
-                place.onsets.append(onset)
+    began: list[str] = []
+    if observation.tool == "query_metrics":
+        place.everywhere = max([place.everywhere, *(entry["worse"] for entry in observation.value["symptoms"])])
+        began = [entry["since"] for entry in observation.value["symptoms"] if entry["bad"] >= NOTABLE]
+    elif observation.tool == "search_errors":
+        # Errors in the log tell the moment; a metric of a young fault may not have moved enough yet.
+        began = [
+            entry["since"]
+            for entry in observation.value["patterns"]
+            if entry["error"] and entry["own"] * entry["deviation"] >= NOTABLE
+        ]
+    for onset in map(datetime.fromisoformat, began):
+        if onset not in place.onsets:
+            place.onsets.append(onset)

@@ -20,6 +20,8 @@ _HORIZONS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
 # A change that one or two readings carry, or that has lasted a few seconds only, may be a blip: it counts for less.
 _FEW_POINTS = {1: 0.85, 2: 0.95}
 _LASTING_S = 8.0
+# Failures come without reason less often than slowness does: half as long is enough.
+_FAILING_S = 4.0
 _LIKE_THE_BEST = 0.8
 _LOOK_AT_PEERS = 2.0
 # Regions that change alike seldom change by exactly the same.
@@ -86,6 +88,7 @@ def deviate(series: Series, about: Meaning, end_s: float) -> Deviation | None:
         return None
     floor = _floor(values, about.floor)
     period = float(np.median(np.diff(series.times)))
+    lasting_s = _FAILING_S if about.failures else _LASTING_S
     latest = _median(values[-2:])
     tried: list[tuple[float, int, float, float, float]] = []
     for recent in _HORIZONS:
@@ -98,7 +101,7 @@ def deviate(series: Series, about: Meaning, end_s: float) -> Deviation | None:
         if distance * current <= 0:
             distance = 0.0
         distance = float(np.sign(distance)) * min(abs(distance), abs(current), CAP)
-        distance *= min(_FEW_POINTS.get(recent, 1.0), recent * period / _LASTING_S)
+        distance *= min(_FEW_POINTS.get(recent, 1.0), recent * period / lasting_s)
         tried.append((distance, recent, centre, spread, level))
     best = max(abs(entry[0]) for entry in tried)
     distance, recent, centre, spread, level = [t for t in tried if abs(t[0]) >= _LIKE_THE_BEST * best][-1]
