@@ -20,6 +20,9 @@ from oncall.tools.toolkit import Toolkit
 from oncall.trust.identity import Identity
 
 CERTIFICATE_LIFETIME = timedelta(minutes=15)
+ANALYSTS_AT_ONCE = 12
+"""Agents that probe and compute at the same time: more share one event loop, and a probe's deadline would then measure
+the other agents' arithmetic instead of the system it asks."""
 
 
 class Investigate:
@@ -38,6 +41,7 @@ class Investigate:
         self._evidence = evidence
         self._worker = worker
         self._sources = sources
+        self._turn = asyncio.Semaphore(ANALYSTS_AT_ONCE)
 
     @implements(INVESTIGATE)
     async def investigate(self, task: InvestigateIn) -> FindingRef:
@@ -57,7 +61,8 @@ class Investigate:
             references=self._config.references,
             credentials=Held(self._broker, task.grant_digest, uri) if task.grant_digest else None,
         )
-        finding = await examine(toolkit)
+        async with self._turn:
+            finding = await examine(toolkit)
         digest, signature = await asyncio.to_thread(self._evidence.store, identity, FINDING_TYPE, finding)
         return FindingRef(
             agent=uri,

@@ -1,40 +1,13 @@
 """What an incident reads: the live estate's telemetry, or a recording below the folder that this worker allows."""
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 from oncall.config import SourcesConfig
 from oncall.model.errors import ErrorCode, Terminal
-from oncall.model.topology import Topology
 from oncall.telemetry.parquet import ParquetTelemetry
 from oncall.telemetry.protocol import Telemetry
-from oncall.telemetry.window import Window
-
-
-class InTurn:
-    """A telemetry whose readers go on one per turn of the event loop once their window is there.
-
-    The 150 agents of a wave wait for one window. Woken all at once they would hold the loop for as long as their
-    arithmetic takes together, most of a second, and live probes would miss their deadline with the answer in the
-    socket.
-    """
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
-        self._turn = asyncio.Lock()
-
-    async def topology(self) -> Topology:
-        """As the telemetry has it."""
-        return await self._telemetry.topology()
-
-    async def window(self, start: datetime, end: datetime) -> Window:
-        """As the telemetry has it, when it is this reader's turn."""
-        window = await self._telemetry.window(start, end)
-        async with self._turn:
-            await asyncio.sleep(0)
-        return window
 
 
 class Sources:
@@ -48,7 +21,7 @@ class Sources:
         """The telemetry of the estate, or of the recording of that name. Raises Terminal(TELEMETRY_UNAVAILABLE)."""
         path = self._config.telemetry if recording is None else self._recording(recording)
         if path not in self._open:
-            self._open[path] = InTurn(ParquetTelemetry(path))
+            self._open[path] = ParquetTelemetry(path)
         return self._open[path]
 
     def as_of(self, recording: str | None) -> datetime:

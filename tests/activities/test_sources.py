@@ -1,63 +1,45 @@
-"""Agents that wait for one window go on one at a time, so that whoever else uses the event loop is served between."""
+"""A recording's name comes from workflow input: it names a folder below the configured root and nothing else."""
 
-import asyncio
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
-from activities.sources import InTurn
-from oncall.model.topology import Topology
-from oncall.telemetry.window import Window
+import pytest
 
-START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-
-
-class SlowToRead:
-    """One window, there for every reader at the same moment."""
-
-    def __init__(self) -> None:
-        self._ready = asyncio.Event()
-
-    def arrive(self) -> None:
-        self._ready.set()
-
-    async def topology(self) -> Topology:
-        return Topology(regions=(), services=(), calls=())
-
-    async def window(self, start: datetime, end: datetime) -> Window:
-        await self._ready.wait()
-        return Window(start=start, end=end, series={})
+from activities.sources import Sources
+from oncall.config import SourcesConfig
+from oncall.model.errors import ErrorCode, Terminal
 
 
-async def test_the_loop_turns_between_any_two_readers() -> None:
-    source = SlowToRead()
-    telemetry = InTurn(source)
-    gone_on = 0
-
-    async def agent() -> Window:
-        nonlocal gone_on
-        window = await telemetry.window(START, END)
-        gone_on += 1
-        return window
-
-    agents = [asyncio.create_task(agent()) for _ in range(150)]
-    await asyncio.sleep(0.01)
-    source.arrive()
-    within_a_turn = []
-    while gone_on < len(agents):
-        before = gone_on
-        await asyncio.sleep(0)
-        within_a_turn.append(gone_on - before)
-    assert max(within_a_turn) == 1
-    assert {(window.start, window.end) for window in await asyncio.gather(*agents)} == {(START, END)}
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    case = tmp_path / "recordings" / "case-1"
+    case.mkdir(parents=True)
+    (case / "alert.json").write_text(json.dumps({"alerts": [{"startsAt": "2026-01-01T03:00:00Z"}]}))
+    (tmp_path / "outside").mkdir()
+    return Sources(SourcesConfig(telemetry=tmp_path / "live", recordings=tmp_path / "recordings"))
 
 
-async def test_a_reader_that_gives_up_does_not_stop_the_others() -> None:
-    source = SlowToRead()
-    telemetry = InTurn(source)
-    agents = [asyncio.create_task(telemetry.window(START, END)) for _ in range(20)]
-    await asyncio.sleep(0)
-    source.arrive()
-    await asyncio.sleep(0)
-    for agent in agents[::2]:
-        agent.cancel()
-    ended = await asyncio.gather(*agents, return_exceptions=True)
-    assert [isinstance(one, Window) for one in ended[1::2]] == [True] * 10
+def test_a_recording_is_read_as_of_its_alert_and_opened_once(sources: Sources) -> None:
+    assert sources.as_of("case-1") == datetime(2026, 1, 1, 3, tzinfo=UTC)
+    assert sources.telemetry("case-1") is sources.telemetry("case-1")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../outside", "/etc", "case-1/..", "case-2", "case-1/", "a\0b"])
+def test_no_other_name_is_opened(sources: Sources, name: str) -> None:
+    for opened in (sources.telemetry, sources.as_of):
+        with pytest.raises(Terminal) as caught:
+            opened(name)
+        assert caught.value.code is ErrorCode.TELEMETRY_UNAVAILABLE
+
+
+def test_a_worker_without_a_root_reads_no_recording(tmp_path: Path) -> None:
+    with pytest.raises(Terminal, match="reads no recordings"):
+        Sources(SourcesConfig(telemetry=tmp_path)).telemetry("case-1")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"alerts": []}', '{"alerts": [{"startsAt": "soon"}]}'])
+def test_a_broken_alert_is_one_line(sources: Sources, tmp_path: Path, text: str) -> None:
+    (tmp_path / "recordings" / "case-1" / "alert.json").write_text(text)
+    with pytest.raises(Terminal, match="no alert with a startsAt"):
+        sources.as_of("case-1")
