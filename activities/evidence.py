@@ -8,6 +8,8 @@ from pydantic import BaseModel, ValidationError
 from oncall.blobs.store import BlobStore
 from oncall.model.envelope import Envelope
 from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.names import worker_uri
+from oncall.model.steps import Synthesis
 from oncall.trust.identity import Identity, verify_envelope
 
 FINDING_TYPE = "application/vnd.oncall.finding+json"
@@ -28,7 +30,18 @@ class Evidence:
         envelope = signer.sign(payload_type, statement)
         return self._blobs.put(envelope.model_dump_json().encode()), envelope.signature
 
-    def load(self, digest: str, payload_type: str, model: type[Statement], subject: str | None = None) -> Statement:
+    def synthesis(self, digest: str, tenant: str, incident_id: str) -> Synthesis:
+        """The synthesis of that digest, if a worker signed it, and for this incident.
+
+        Raises Terminal: BLOB_MISSING, BLOB_CORRUPT, SIGNATURE_REFUSED.
+        """
+        synthesis = self.load(digest, SYNTHESIS_TYPE, Synthesis, None)
+        signer = Envelope.model_validate_json(self._blobs.get(digest)).chain[0].subject
+        if not signer.startswith(worker_uri(tenant, "")) or synthesis.incident_id != incident_id:
+            raise Terminal(ErrorCode.SIGNATURE_REFUSED, f"blob {digest} is not a worker's synthesis of this incident")
+        return synthesis
+
+    def load(self, digest: str, payload_type: str, model: type[Statement], subject: str | None) -> Statement:
         """The statement of that digest, signed by `subject` (None: by anyone a pinned pool vouches for).
 
         Raises Terminal: BLOB_MISSING, BLOB_CORRUPT, SIGNATURE_REFUSED.

@@ -19,7 +19,9 @@ from oncall.model.steps import INVESTIGATE, InvestigateIn
 from oncall.tools.toolkit import Toolkit
 from oncall.trust.identity import Identity
 
-CERTIFICATE_LIFETIME = timedelta(minutes=15)
+CERTIFICATE_LIFETIME = timedelta(hours=12)
+"""The key lives for one attempt; its certificate has to outlive every wait until the finding is read back."""
+
 ANALYSTS_AT_ONCE = 12
 """Agents that probe and compute at the same time: more share one event loop, and a probe's deadline would then measure
 the other agents' arithmetic instead of the system it asks."""

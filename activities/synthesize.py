@@ -9,7 +9,8 @@ from activities.sources import Sources
 from oncall.analyst.synthesize import synthesize
 from oncall.config import References
 from oncall.model.errors import OncallError
-from oncall.model.finding import Finding, FindingRef
+from oncall.model.finding import Finding
+from oncall.model.names import agent_uri, attempts_of
 from oncall.model.steps import SYNTHESIZE, Synthesis, SynthesizeIn
 from oncall.trust.identity import Identity
 
@@ -29,7 +30,8 @@ class Synthesize:
     async def synthesize(self, task: SynthesizeIn) -> Synthesis:
         """The diagnosis and the actions that follow from what was observed, signed by this worker."""
         topology = await self._sources.telemetry(task.recording).topology()
-        findings, unverified = await asyncio.to_thread(self._verified, task.findings)
+        findings = await asyncio.to_thread(self._verified, task)
+        unverified = len(task.findings) - len(findings)
         coverage = task.coverage.model_copy(
             update={
                 "completed": task.coverage.completed - unverified,
@@ -38,6 +40,7 @@ class Synthesize:
         )
         analysis = await asyncio.to_thread(synthesize, findings, topology, coverage, task.quorum, self._references)
         synthesis = Synthesis(
+            incident_id=task.incident_id,
             diagnosis=analysis.diagnosis,
             actions=analysis.actions,
             observations=analysis.observations,
@@ -47,14 +50,19 @@ class Synthesize:
         digest, _ = await asyncio.to_thread(self._evidence.store, self._worker(), SYNTHESIS_TYPE, synthesis)
         return synthesis.model_copy(update={"evidence_digest": digest})
 
-    def _verified(self, stubs: tuple[FindingRef, ...]) -> tuple[list[Finding], int]:
-        findings: list[Finding] = []
-        for stub in stubs:
+    def _verified(self, task: SynthesizeIn) -> list[Finding]:
+        """The findings that count: one per place, signed by an agent of this incident about its own place.
+
+        The stubs came through Temporal, so nothing of them is believed but where to look.
+        """
+        found: dict[tuple[str, str, str], Finding] = {}
+        for stub in task.findings:
             try:
                 finding = self._evidence.load(stub.digest, FINDING_TYPE, Finding, stub.agent)
             except OncallError:
                 continue
-            # The stub came through Temporal: only what the agent itself signed about itself is believed.
-            if finding.agent == stub.agent:
-                findings.append(finding)
-        return findings, len(stubs) - len(findings)
+            place = (finding.region, finding.service, finding.specialist.value)
+            own = agent_uri(task.tenant, finding.region, task.incident_id, finding.specialist, finding.service, 0)
+            if finding.agent == stub.agent and attempts_of(stub.agent) == attempts_of(own) and place not in found:
+                found[place] = finding
+        return list(found.values())

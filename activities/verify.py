@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from activities.credentials import Held
-from activities.evidence import SYNTHESIS_TYPE, Evidence
+from activities.evidence import Evidence
 from activities.heartbeat import heartbeating
 from activities.implements import implements
 from activities.sources import Sources
@@ -17,7 +17,7 @@ from oncall.model.agent import Agent, Specialist
 from oncall.model.errors import OncallError
 from oncall.model.names import agent_uri
 from oncall.model.observation import Observation
-from oncall.model.steps import VERIFY, Synthesis, VerifyIn
+from oncall.model.steps import VERIFY, VerifyIn
 from oncall.model.verification import Verification
 from oncall.tools.database import query_slow_queries
 from oncall.tools.toolkit import Toolkit
@@ -25,7 +25,7 @@ from oncall.tools.toolkit import Toolkit
 HOLD_S = 8.0
 """Recovery counts once it has been measured over this long: an outage that only paused relapses within 3 s."""
 
-PATIENCE_S = 45.0
+PATIENCE_S = 60.0
 POLL_S = 1.0
 
 
@@ -45,9 +45,12 @@ class Verify:
         topology = await telemetry.topology()
         lookback = timedelta(seconds=self._config.incident.lookback_s)
         before = await telemetry.window(task.incident_at - lookback, task.incident_at)
-        synthesis = await asyncio.to_thread(self._evidence.load, task.evidence_digest, SYNTHESIS_TYPE, Synthesis)
+        synthesis = await asyncio.to_thread(
+            self._evidence.synthesis, task.evidence_digest, task.tenant, task.incident_id
+        )
         runaways_before = _runaways(synthesis.observations)
         started, deadline = datetime.now(UTC), time.monotonic() + PATIENCE_S
+        well_since: datetime | None = None
         async with heartbeating():
             while True:
                 await asyncio.sleep(POLL_S)
@@ -57,9 +60,12 @@ class Verify:
                 verification = recovery_checks(
                     before, after, topology, task.root_cause, runaways_before, runaways_after
                 )
-                held = (now - started).total_seconds() >= HOLD_S
-                if (verification.recovered and held) or time.monotonic() > deadline:
+                well_since = (well_since or now) if verification.recovered else None
+                if well_since is not None and (now - well_since).total_seconds() >= HOLD_S:
                     return verification
+                if time.monotonic() > deadline:
+                    # Well for too short a time is not recovered.
+                    return verification.model_copy(update={"recovered": False})
 
     async def _look_at_database(self, task: VerifyIn, now: datetime) -> int | None:
         """Executions that run away right now; None when the database cannot be asked."""

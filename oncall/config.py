@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class ConnectConfig(Frozen):
-    """A 1Password Connect server. A token comes from a file or, failing that, from the environment.
+    """A 1Password Connect server, and the files that hold its tokens.
 
     `read_token_file` is for workers that investigate, `write_token_file` for those that remediate; none needs both.
     """

@@ -31,9 +31,9 @@ class Person:
         signature = sshkeys.sign_in_process(self.key, requests.decision_bytes(decision), NAMESPACE_DECISION)
         return decision.model_copy(update={"signature": signature})
 
-    def abort(self, incident_id: str, run_id: str, reason: str) -> AbortOrder:
+    def abort(self, incident_id: str, run_id: str, reason: str, at: datetime | None = None) -> AbortOrder:
         """A signed order to stop."""
-        order = AbortOrder(incident_id=incident_id, run_id=run_id, reason=reason, ordered_at=datetime.now(UTC))
+        order = AbortOrder(incident_id=incident_id, run_id=run_id, reason=reason, ordered_at=at or datetime.now(UTC))
         signature = sshkeys.sign_in_process(self.key, requests.abort_bytes(order), NAMESPACE_ABORT)
         return order.model_copy(update={"signature": signature})
 

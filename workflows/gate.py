@@ -52,6 +52,11 @@ class Gates:
         self._gates[gate.request_digest] = gate
         return outcome
 
+    def withdraw_pending(self) -> None:
+        """Settle what nobody has answered: the incident is over."""
+        for gate in self.pending():
+            self._gates[gate.request_digest] = approvals.withdraw(gate, workflow.now())
+
     async def answered(self, digest: str, stop: Callable[[], bool]) -> Gate:
         """Wait until the gate is decided, its deadline has passed, or `stop` says so; then return it as it stands."""
         gate = self._gates[digest]

@@ -8,7 +8,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from oncall.model import names, steps
@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
     from oncall.rules import approvals, coverage, orders
     from oncall.rules.ending import ending, touched
     from oncall.rules.roster import roster
+    from oncall.rules.text import markdown
     from oncall.trust import requests
     from workflows.call import call, failure_code, start
     from workflows.journal import Journal
@@ -52,28 +53,40 @@ class IncidentWorkflow:
             result = await self._handle(opening)
         except Aborted:
             result = Ending.ABORTED
+        except asyncio.CancelledError:
+            result = self._cancelled()
         except ActivityError as error:
-            code, timed_out = failure_code(error)
-            self._journal.note(f"step {error.activity_type} {'timed out' if timed_out else f'failed: {code}'}")
-            result = Ending.UNRESOLVED
+            result = self._cancelled() if is_cancelled_exception(error) else self._failed(error)
         return await self._close(result)
+
+    def _failed(self, error: ActivityError) -> Ending:
+        code, timed_out = failure_code(error)
+        self._journal.note(f"step {error.activity_type} {'timed out' if timed_out else f'failed: {code}'}")
+        return Ending.UNRESOLVED
+
+    def _cancelled(self) -> Ending:
+        """Whoever may cancel workflows may stop this one: that changes nothing but the ending."""
+        self._journal.note("cancelled through Temporal")
+        return Ending.ABORTED
 
     async def _handle(self, opening: Opening) -> Ending:
         journal = self._journal
         surveyed = await self._survey("what is there to look at")
-        journal.requester = orders.requester(opening, surveyed.approvers)
+        journal.requester = orders.requester(
+            opening, workflow.info().workflow_id, journal.opened_at, surveyed.approvers
+        )
         self._read_unread(surveyed)
 
         grant = await self._read_access(surveyed)
         if grant is None and not opening.recording:
             return Ending.UNRESOLVED
 
-        journal.enter(Phase.INVESTIGATING)
+        self._enter(Phase.INVESTIGATING)
         surveyed = await self._survey("what is there now: hours may have passed")
         findings = await self._investigate(surveyed, grant)
         self._stop_if_aborted()
 
-        journal.enter(Phase.SYNTHESIZING)
+        self._enter(Phase.SYNTHESIZING)
         journal.synthesis = synthesis = await call(
             steps.SYNTHESIZE,
             steps.SynthesizeIn(
@@ -96,7 +109,7 @@ class IncidentWorkflow:
         if not touched(outcomes) or synthesis.diagnosis.root_cause is None:
             return ending(outcomes, None)
 
-        journal.enter(Phase.VERIFYING)
+        self._enter(Phase.VERIFYING)
         journal.verification = await call(
             steps.VERIFY,
             steps.VerifyIn(
@@ -124,7 +137,7 @@ class IncidentWorkflow:
         if self._opening.recording:
             journal.gates.not_required(self._request(surveyed, AccessKind.READ, (), "read a recording"))
             return None
-        journal.enter(Phase.AWAITING_READ_APPROVAL)
+        self._enter(Phase.AWAITING_READ_APPROVAL)
         request = self._request(surveyed, AccessKind.READ, surveyed.read_references, "investigate the whole estate")
         digest = journal.gates.open(request, surveyed.policy.read)
         gate = await self._answer(digest)
@@ -164,7 +177,11 @@ class IncidentWorkflow:
             nonce=str(workflow.uuid4()),
             not_before=now - approvals.CLOCK_SKEW,
             answer_by=answer_by,
-            grant_expires_at=answer_by + timedelta(seconds=self._opening.grant_s),
+            # No longer than the policy lets a grant last: the broker would refuse what a human had approved.
+            grant_expires_at=min(
+                answer_by + timedelta(seconds=self._opening.grant_s),
+                now - approvals.CLOCK_SKEW + timedelta(seconds=surveyed.policy.max_grant_s),
+            ),
         )
 
     async def _answer(self, digest: str) -> Gate:
@@ -198,8 +215,10 @@ class IncidentWorkflow:
             finding = await start(steps.INVESTIGATE, task, f"{agent.specialist} · {agent.service} · {agent.region}")
         except ActivityError as error:
             self._journal.agent_ended(coverage.failure(*failure_code(error)))
-            return None
-        self._journal.agent_ended(coverage.AgentOutcome.COMPLETED, finding)
+            finding = None
+        else:
+            self._journal.agent_ended(coverage.AgentOutcome.COMPLETED, finding)
+        workflow.set_current_details(self._journal.details())
         return finding
 
     # -- remediation --------------------------------------------------------------------------------------------
@@ -207,7 +226,7 @@ class IncidentWorkflow:
     async def _remedy(self, surveyed: steps.Surveyed, synthesis: steps.Synthesis) -> None:
         """Ask for every action at once, so that a human sees the whole plan; then run the approved ones in order."""
         journal = self._journal
-        journal.enter(Phase.AWAITING_WRITE_APPROVAL)
+        self._enter(Phase.AWAITING_WRITE_APPROVAL)
         for action in synthesis.actions:
             request = self._request(
                 surveyed,
@@ -218,23 +237,24 @@ class IncidentWorkflow:
                 synthesis.evidence_digest,
             )
             rule = surveyed.policy.rule(action.parameters.type)
-            journal.asked(action, journal.gates.open(request, rule.verdict))
+            journal.asked(action, rule.risk, journal.gates.open(request, rule.verdict))
         for action in synthesis.actions:
-            journal.enter(Phase.AWAITING_WRITE_APPROVAL)
+            self._enter(Phase.AWAITING_WRITE_APPROVAL)
             gate = await self._answer(journal.asked_for[action.action_id])
             if gate.status is not GateStatus.APPROVED:
                 journal.decided_against(action, gate)
                 continue
-            journal.enter(Phase.REMEDIATING)
+            self._enter(Phase.REMEDIATING)
+            journal.acted(action, gate, await self._apply(action, gate))
             self._show()
-            journal.acted(action, await self._apply(action, gate))
-            self._show()
+            self._stop_if_aborted()
 
     async def _apply(self, action: Action, gate: Gate) -> ActionResult:
         """Run one approved action. A remedy that cannot report leaves an outcome that nobody has established."""
         task = steps.RemediateIn(request=requests.request_text(gate.request), decisions=gate.decisions)
+        remedy = start(steps.REMEDIATE, task, f"{action.parameters.type} · {markdown(action.target.identity)}")
         try:
-            return await call(steps.REMEDIATE, task, f"{action.parameters.type} · {action.target.identity}")
+            return await self._uninterrupted(remedy)
         except ActivityError as error:
             code, timed_out = failure_code(error)
             return ActionResult(
@@ -244,6 +264,15 @@ class IncidentWorkflow:
                 detail="the remedy's worker did not answer in time" if timed_out else "the remedy's worker failed",
                 error_code=code,
             )
+
+    async def _uninterrupted(self, remedy: workflow.ActivityHandle[ActionResult]) -> ActionResult:
+        """Wait for a remedy to its end: interrupted, nobody would know what it did. A cancel counts as an abort."""
+        try:
+            return await asyncio.shield(remedy)
+        except asyncio.CancelledError:
+            self._journal.note("cancelled through Temporal during an action; stopped after it")
+            self._aborted = True
+            return await remedy
 
     # -- closing ------------------------------------------------------------------------------------------------
 
@@ -262,6 +291,10 @@ class IncidentWorkflow:
     def _stop_if_aborted(self) -> None:
         if self._aborted:
             raise Aborted
+
+    def _enter(self, phase: Phase) -> None:
+        self._journal.enter(phase)
+        self._show()
 
     def _show(self) -> None:
         """Keep the Temporal UI and the search attributes saying what is going on."""
@@ -285,8 +318,10 @@ class IncidentWorkflow:
         if self._surveyed is None:
             self._unread.append(order)
             return
-        verdict = orders.abort(order, self._opening.incident_id, workflow.info().run_id, self._surveyed.approvers)
-        self._journal.note(verdict.note)
+        verdict = orders.abort(
+            order, self._opening.incident_id, workflow.info().run_id, workflow.now(), self._surveyed.approvers
+        )
+        self._journal.ordered(verdict)
         self._aborted = self._aborted or verdict.honoured
 
     def _read_unread(self, surveyed: steps.Surveyed) -> None:

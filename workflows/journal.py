@@ -3,13 +3,14 @@
 Times are workflow times, so a replay writes the same journal.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 from oncall.model.access import GateStatus
-from oncall.model.action import Action, ActionResult, Outcome
+from oncall.model.action import Action, ActionResult, Outcome, Risk
 from oncall.model.alert import Opening
 from oncall.model.coverage import Coverage
 from oncall.model.diagnosis import Diagnosis
@@ -21,6 +22,8 @@ from oncall.model.steps import Synthesis
 from oncall.model.verification import Verification
 from oncall.rules import reporting
 from oncall.rules.coverage import AgentOutcome, count
+from oncall.rules.orders import AbortVerdict
+from oncall.rules.text import markdown
 from oncall.trust import requests
 from workflows.gate import Gates
 
@@ -57,9 +60,16 @@ class Journal:
         self._diagnosed_at: datetime | None = None
         self._effect_s: float | None = None
         self._report_path: str | None = None
+        self._refused_orders = 0
+        self._last_refused_order = ""
         self._shown: dict[SearchAttribute, str] = {}
 
     # -- recording ----------------------------------------------------------------------------------------------
+
+    @property
+    def opened_at(self) -> datetime:
+        """When the workflow began."""
+        return self._phases[0].started_at
 
     @property
     def phase(self) -> Phase:
@@ -96,9 +106,17 @@ class Journal:
         """The synthesis is in."""
         self._diagnosed_at = workflow.now()
 
-    def asked(self, action: Action, digest: str) -> None:
-        """A WRITE request for `action` was opened under `digest`."""
-        self._actions.append(action)
+    def ordered(self, verdict: AbortVerdict) -> None:
+        """An order to stop arrived. Refused ones are counted, so that a flood cannot crowd out the one that counts."""
+        if verdict.honoured:
+            self.notes.append(verdict.note)
+            return
+        self._refused_orders += 1
+        self._last_refused_order = verdict.note
+
+    def asked(self, action: Action, risk: Risk, digest: str) -> None:
+        """A WRITE request for `action`, of that risk by the policy, was opened under `digest`."""
+        self._actions.append(action.model_copy(update={"risk": risk}))
         self.asked_for[action.action_id] = digest
 
     def decided_against(self, action: Action, gate: Gate) -> None:
@@ -110,16 +128,16 @@ class Journal:
             detail=gate.reason,
         )
 
-    def acted(self, action: Action, result: ActionResult) -> None:
-        """The action's worker has answered."""
+    def acted(self, action: Action, gate: Gate, result: ActionResult) -> None:
+        """The worker of the action that `gate` let through has answered."""
         self.results[action.action_id] = result
         self._secret_requests += result.secret_requests
-        decided = next(g.decided_at for g in self.gates.all() if g.request_digest == result.request_digest)
-        if self._effect_s is None and decided is not None:
-            self._effect_s = (workflow.now() - decided).total_seconds()
+        if self._effect_s is None and gate.decided_at is not None:
+            self._effect_s = (workflow.now() - gate.decided_at).total_seconds()
 
     def close(self, result: Ending) -> None:
-        """The incident is over."""
+        """The incident is over; what still waits for a human does so no longer."""
+        self.gates.withdraw_pending()
         self.enter(Phase.CLOSED)
         self._ending = result
 
@@ -168,13 +186,13 @@ class Journal:
         """Markdown for the Temporal UI: phase, coverage, what waits for whom."""
         done = self.coverage
         lines = [
-            f"**{self._ending or self.phase}** · {self.opening.severity} · {self.opening.anomaly_type}",
+            f"**{self._ending or self.phase}** · {self.opening.severity} · {markdown(self.opening.anomaly_type)}",
             f"coverage {done.completed}/{done.planned}, failed {done.failed}, timed out {done.timed_out}",
         ]
         if self.diagnosis:
-            lines.append(self.diagnosis.summary)
+            lines.append(markdown(self.diagnosis.summary))
         lines.extend(
-            f"waits for an approver: `{gate.request_id}` {gate.request.purpose} "
+            f"waits for an approver: `{gate.request_id}` {markdown(gate.request.purpose)} "
             f"(answer by {gate.request.answer_by:%H:%M:%S} UTC)"
             for gate in self.gates.pending()
         )
@@ -225,12 +243,15 @@ class Journal:
             usage=Usage(model="analyst", secret_requests=self._secret_requests),
             timings=self._timings(closed.started_at if closed else None),
             files=Files(report=self._report_path),
-            notes=tuple(self.notes)
-            + (
-                (f"{self.gates.unknown_decisions} decisions named no request of this incident",)
-                * bool(self.gates.unknown_decisions)
-            ),
+            notes=tuple(self._notes()),
         )
+
+    def _notes(self) -> Iterator[str]:
+        if self._refused_orders:
+            yield f"{self._refused_orders} orders to abort were refused; the last: {self._last_refused_order}"
+        if self.gates.unknown_decisions:
+            yield f"{self.gates.unknown_decisions} decisions named no request of this incident"
+        yield from self.notes
 
     def _timings(self, closed_at: datetime | None) -> Timings:
         def since_opening(moment: datetime | None) -> float | None:

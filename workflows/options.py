@@ -45,7 +45,7 @@ def _seconds(start_to_close: float, schedule_to_close: float, attempts: int, hea
 OPTIONS: dict[str, Options] = {
     steps.SURVEY.name: _seconds(10, 300, attempts=20),
     steps.OPEN_GRANT.name: _seconds(20, 300, attempts=20),
-    # An agent that cannot answer in half a minute is missing coverage; the wave does not wait for it.
+    # An agent that has not answered after its tries is missing coverage: the wave waits for it no longer.
     steps.INVESTIGATE.name: _seconds(20, 90, attempts=3),
     steps.SYNTHESIZE.name: _seconds(30, 180, attempts=5),
     # A remedy reads back before it writes again, so a killed worker's attempt can be repeated safely.

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from oncall.analyst.places import Key, Place
 from oncall.analyst.runaways import Runaway, runaways
 from oncall.config import References
-from oncall.model.action import Action, DisableFlag, KillQueries, Risk, Target
+from oncall.model.action import Action, DisableFlag, KillQueries, Risk, target_of
 from oncall.model.diagnosis import RootCause
 from oncall.model.observation import Observation
 
@@ -81,11 +81,12 @@ def _flag(root: RootCause, place: Place, references: References) -> list[Action]
             if fitting := [onset for onset in place.onsets if near(change, onset)]:
                 onset = min(fitting)
                 write = references.flags_write
+                disable = DisableFlag(region=root.region, flag=change.key, expected_version=change.version)
                 return [
                     Action(
                         action_id="",
-                        parameters=DisableFlag(region=root.region, flag=change.key, expected_version=change.version),
-                        target=Target(kind="flag", identity=f"{root.region}/{change.key}"),
+                        parameters=disable,
+                        target=target_of(disable),
                         risk=Risk.LOW,
                         reversible=True,
                         references=(f"{write}/credential", f"{write}/server"),
@@ -141,19 +142,19 @@ def _kills(root: RootCause, place: Place, places: Mapping[Key, Place], reference
         # What the other regions run just as long is this service's habit, not its fault.
         if runaway.text in usual_elsewhere:
             continue
-        name = f"{root.region}/{runaway.database}/{runaway.query_id}"
+        kill = KillQueries(
+            region=root.region,
+            database=runaway.database,
+            role=runaway.role,
+            query_id=runaway.query_id,
+            min_age_s=runaway.min_age_s,
+            max_count=runaway.max_count,
+        )
         found.append(
             Action(
                 action_id="",
-                parameters=KillQueries(
-                    region=root.region,
-                    database=runaway.database,
-                    role=runaway.role,
-                    query_id=runaway.query_id,
-                    min_age_s=runaway.min_age_s,
-                    max_count=runaway.max_count,
-                ),
-                target=Target(kind="statement", identity=name),
+                parameters=kill,
+                target=target_of(kill),
                 risk=Risk.MEDIUM,
                 reversible=False,
                 references=tuple(f"{write}/{part}" for part in ("username", "password", "server")),
@@ -175,8 +176,10 @@ def grounded(action: Action, observations: Sequence[Observation]) -> bool:
     """Whether every parameter of `action` follows from one of the observations that it cites."""
     cited = [each for each in observations if each.id in action.observations]
     parameters = action.parameters
+    if action.target != target_of(parameters):
+        return False
     if isinstance(parameters, DisableFlag):
-        return action.target == Target(kind="flag", identity=f"{parameters.region}/{parameters.flag}") and any(
+        return any(
             observation.arguments.get("region") == parameters.region
             and any(
                 (change.key, change.version) == (parameters.flag, parameters.expected_version)
@@ -184,8 +187,7 @@ def grounded(action: Action, observations: Sequence[Observation]) -> bool:
             )
             for observation in cited
         )
-    statement = f"{parameters.region}/{parameters.database}/{parameters.query_id}"
-    return action.target == Target(kind="statement", identity=statement) and any(
+    return any(
         observation.arguments.get("region") == parameters.region
         and (runaway.database, runaway.role, runaway.query_id, runaway.min_age_s, runaway.max_count)
         == (

@@ -4,6 +4,8 @@ import hashlib
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from oncall.model.frozen import Frozen
 
 
@@ -52,6 +54,6 @@ class Opening(Frozen):
     alert: Alert
     opened_at: datetime
     recording: str | None = None
-    answer_by_s: int = 1800
-    grant_s: int = 3600
+    answer_by_s: int = Field(default=1800, ge=1, le=12 * 3600)
+    grant_s: int = Field(default=3600, ge=60, le=12 * 3600)
     signature: str | None = None

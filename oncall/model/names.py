@@ -50,6 +50,11 @@ def _segment(name: str) -> str:
     return f"{allowed.strip('.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def attempts_of(uri: str) -> str:
+    """What all attempts of one agent share of its SPIFFE id."""
+    return uri.rpartition("/attempt/")[0]
+
+
 def pool_uri(tenant: str, name: str) -> str:
     """The SPIFFE id of a pool of workers; its key is the one that verifiers pin."""
     return f"spiffe://{tenant}/pool/{name}"

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from pydantic import ConfigDict, Field
+
 from oncall.model.frozen import Frozen
 
 
@@ -14,12 +16,15 @@ class Observation(Frozen):
     Values may hold untrusted text.
     """
 
+    # `from` is the name that programs know, and no name for a Python attribute.
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
     id: str
     agent: str
     tool: str
     arguments: dict[str, Any]
-    range_from: datetime | None = None
-    range_to: datetime | None = None
+    range_from: datetime | None = Field(default=None, alias="from")
+    range_to: datetime | None = Field(default=None, alias="to")
     taken_at: datetime
     value: Any
     sha256: str

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from oncall.model.access import AccessKind, GateStatus
+from oncall.model.access import AccessKind, DecisionRecord, GateStatus
 from oncall.model.action import Outcome, Risk, Target
 from oncall.model.alert import Alert
 from oncall.model.coverage import Coverage
@@ -16,7 +16,11 @@ from oncall.model.verification import Verification
 
 
 class AccessEntry(Frozen):
-    """One question to a human and its answer. `last_refusal` says why the newest refused decision did not count."""
+    """One question to a human and its answer.
+
+    `received` holds the first decisions that arrived, duplicates and late ones included; `last_refusal` says why the
+    newest refused one did not count.
+    """
 
     request_id: str
     grant_id: str | None
@@ -31,6 +35,7 @@ class AccessEntry(Frozen):
     answer_by: datetime
     decided_at: datetime | None
     grant_expires_at: datetime
+    received: tuple[DecisionRecord, ...] = ()
     refused_decisions: int = 0
     last_refusal: str = ""
 

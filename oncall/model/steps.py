@@ -98,6 +98,8 @@ class Synthesis(Frozen):
     `evidence_digest` is the digest of the signed envelope in blob storage.
     """
 
+    incident_id: str
+
     diagnosis: Diagnosis
     actions: tuple[Action, ...]
     observations: tuple[Observation, ...]

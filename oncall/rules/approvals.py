@@ -97,6 +97,14 @@ def expire(gate: Gate, now: datetime) -> Gate:
     return gate.model_copy(update={"status": GateStatus.EXPIRED, "decided_at": now, "reason": reason})
 
 
+def withdraw(gate: Gate, now: datetime) -> Gate:
+    """A pending gate whose incident has closed: expired, for another reason than its deadline."""
+    if gate.status is not GateStatus.PENDING:
+        return gate
+    reason = "the incident closed before anybody answered"
+    return gate.model_copy(update={"status": GateStatus.EXPIRED, "decided_at": now, "reason": reason})
+
+
 def _record(gate: Gate, outcome: DecisionOutcome, person: str | None, now: datetime, detail: str = "") -> Gate:
     if outcome is DecisionOutcome.REFUSED:
         gate = gate.model_copy(update={"refused": gate.refused + 1, "last_refusal": detail[:300]})

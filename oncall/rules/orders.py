@@ -1,11 +1,15 @@
 """Signed orders besides decisions: who opened an incident, and who may stop one."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from oncall.model.access import NAMESPACE_ABORT, NAMESPACE_TRIGGER, AbortOrder, Approvers
 from oncall.model.alert import Opening
 from oncall.model.errors import OncallError
 from oncall.trust import requests, ssh
+
+FRESH = timedelta(minutes=5)
+"""How old an order may be when it arrives, or how far its signer's clock may be off."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +20,12 @@ class AbortVerdict:
     note: str
 
 
-def requester(opening: Opening, approvers: Approvers) -> str | None:
-    """The person whose signature opened the incident, or None when nobody's verifies."""
-    if opening.signature is None:
+def requester(opening: Opening, workflow_id: str, started_at: datetime, approvers: Approvers) -> str | None:
+    """The person whose signature opened this incident, at `started_at`; None when nobody's does.
+
+    An opening that was signed for another incident, or at another time, is somebody else's copy.
+    """
+    if opening.signature is None or opening.incident_id != workflow_id or not _recent(opening.opened_at, started_at):
         return None
     try:
         signer = ssh.verify(
@@ -29,12 +36,19 @@ def requester(opening: Opening, approvers: Approvers) -> str | None:
     return signer.person
 
 
-def abort(order: AbortOrder, incident_id: str, run_id: str, approvers: Approvers) -> AbortVerdict:
+def abort(order: AbortOrder, incident_id: str, run_id: str, now: datetime, approvers: Approvers) -> AbortVerdict:
     """Whether `order` stops this run of this incident."""
     if (order.incident_id, order.run_id) != (incident_id, run_id):
-        return AbortVerdict(False, "an order to abort another incident was ignored")
+        return AbortVerdict(False, "it names another incident")
+    if not _recent(order.ordered_at, now):
+        return AbortVerdict(False, f"it was signed at {order.ordered_at.isoformat()}, not now")
     try:
         signer = ssh.verify(order.signature, requests.abort_bytes(order), NAMESPACE_ABORT, approvers, order.ordered_at)
     except OncallError as error:
-        return AbortVerdict(False, f"an order to abort was refused: {error.message[:200]}")
+        return AbortVerdict(False, error.message[:200])
     return AbortVerdict(True, f"aborted by {signer.person}: {order.reason[:200]}")
+
+
+def _recent(moment: datetime, now: datetime) -> bool:
+    # A time without a zone cannot be compared, and no signer of ours writes one.
+    return moment.utcoffset() is not None and abs(now - moment) <= FRESH

@@ -22,6 +22,7 @@ def access_entry(gate: Gate) -> AccessEntry:
         answer_by=gate.request.answer_by,
         decided_at=gate.decided_at,
         grant_expires_at=gate.request.grant_expires_at,
+        received=gate.history,
         refused_decisions=gate.refused,
         last_refusal=gate.last_refusal,
     )

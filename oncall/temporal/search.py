@@ -5,19 +5,23 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSe
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.names import SearchAttribute
 
 
 async def ensure_search_attributes(client: Client) -> None:
     """Make sure the namespace knows our attributes.
 
-    Raises Terminal(BAD_CONFIG) naming those to create by hand when the server does not let us.
+    Raises Terminal(BAD_CONFIG) naming those to create by hand when the server does not let us, and
+    Retryable(TEMPORAL_UNREACHABLE) when it does not answer.
     """
+    listing = ListSearchAttributesRequest(namespace=client.namespace)
     try:
-        known = await client.operator_service.list_search_attributes(
-            ListSearchAttributesRequest(namespace=client.namespace)
-        )
+        known = await client.operator_service.list_search_attributes(listing)
+    except RPCError as error:
+        message = f"Temporal did not tell which search attributes it knows: {error.message}"
+        raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, message) from None
+    try:
         missing = [name for name in SearchAttribute if name not in known.custom_attributes]
         if not missing:
             return
@@ -30,6 +34,9 @@ async def ensure_search_attributes(client: Client) -> None:
     except RPCError as error:
         if error.status is RPCStatusCode.ALREADY_EXISTS:
             return
+        if error.status not in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNIMPLEMENTED):
+            message = f"Temporal did not create our search attributes: {error.message}"
+            raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, message) from None
         commands = "; ".join(
             f"temporal operator search-attribute create --name {name} --type Keyword" for name in SearchAttribute
         )

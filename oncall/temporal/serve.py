@@ -55,8 +55,6 @@ def _worker(client: Client, role: Role, activities: Activities) -> Worker:
         workflows=[IncidentWorkflow] if role is Role.ORCHESTRATE else [],
         activities=activities,
         workflow_runner=runner(),
-        # A bug in workflow code must not retry its workflow task forever.
-        workflow_failure_exception_types=[Exception],
         max_concurrent_activities=ACTIVITY_SLOTS,
         graceful_shutdown_timeout=DRAIN,
     )

@@ -103,6 +103,7 @@ class Script:
     outcome: Outcome = Outcome.SUCCEEDED
     failing_agents: int = 0
     hold_investigation: asyncio.Event | None = None
+    hold_remedy: asyncio.Event | None = None
     calls: dict[str, int] = field(default_factory=dict)
     applied: list[str] = field(default_factory=list)
 
@@ -162,6 +163,7 @@ class Script:
     async def synthesize(self, task: steps.SynthesizeIn) -> steps.Synthesis:
         self._called(steps.SYNTHESIZE)
         return steps.Synthesis(
+            incident_id=task.incident_id,
             diagnosis=diagnosis(self.conclusion),
             actions=self.actions if self.conclusion is Conclusion.ROOT_CAUSE else (),
             observations=(OBSERVATION,),
@@ -173,6 +175,8 @@ class Script:
         self._called(steps.REMEDIATE)
         request = requests.parse_request(task.request)
         assert request.intent is not None
+        if self.hold_remedy is not None:
+            await self.hold_remedy.wait()
         self.applied.append(request.intent.parameters.type)
         return ActionResult(
             action_digest=requests.action_digest(request.intent.parameters, request.intent.target),

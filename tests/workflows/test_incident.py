@@ -1,21 +1,24 @@
 """The incident workflow's contract: phases in order, each ending honest, and only signatures move a gate."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from oncall.cli import sshkeys
 from oncall.model import names
-from oncall.model.access import Decision, GateStatus
+from oncall.model.access import NAMESPACE_TRIGGER, Decision, GateStatus
 from oncall.model.action import Outcome
+from oncall.model.alert import Opening
 from oncall.model.diagnosis import Conclusion
 from oncall.model.incident import Ending, Phase
 from oncall.model.policy import Policy, Verdict
 from oncall.temporal.replay import replay
+from oncall.trust import requests
 from tests.people import Person, approvers
 from tests.workflows.conftest import Incident, Open
-from tests.workflows.scripted import Script
+from tests.workflows.scripted import POLICY, Script
 
 GOLDEN = Path(__file__).parent / "golden"
 People = tuple[Person, Person]
@@ -220,9 +223,106 @@ async def test_a_signed_abort_stops_at_the_next_safe_point(
     await running.handle.signal(names.SIGNAL_ABORT, alice.abort(status.incident_id, status.run_id, "planned work"))
     report = await running.report()
     assert report.status == Ending.ABORTED
+    assert report.notes[0].startswith("2 orders to abort were refused")
     assert report.notes[-1] == "aborted by alice: planned work"
+    assert report.access[0].decision is GateStatus.EXPIRED
+    assert (await running.status()).waiting_for == ()
     assert "investigate" not in script.calls
     await keep(running, "aborted", update_goldens)
+
+
+async def test_a_flood_of_bad_orders_does_not_hide_the_good_one(incident: Open, people: People) -> None:
+    alice, mallory = people
+    running = await incident(Script(approvers(alice)))
+    await running.waiting()
+    status = await running.status()
+    bad = mallory.abort(status.incident_id, status.run_id, "x")
+    for _ in range(60):
+        await running.handle.signal(names.SIGNAL_ABORT, bad)
+    old = alice.abort(status.incident_id, status.run_id, "y", at=datetime.now(UTC) - timedelta(hours=1))
+    await running.handle.signal(names.SIGNAL_ABORT, old)
+    assert (await running.status()).phase is Phase.AWAITING_READ_APPROVAL
+    await running.handle.signal(names.SIGNAL_ABORT, alice.abort(status.incident_id, status.run_id, "enough"))
+    report = await running.report()
+    assert report.notes[-1] == "aborted by alice: enough"
+    assert len(report.notes) == 2
+
+
+async def test_a_cancel_never_interrupts_an_action_and_nothing_follows_it(
+    incident: Open, people: People, update_goldens: bool
+) -> None:
+    alice, _ = people
+    hold = asyncio.Event()
+    script = Script(approvers(alice), hold_remedy=hold)
+    running = await incident(script)
+    await running.decide(alice, (await running.waiting())[0], approved=True)
+    for request in await running.waiting(2):
+        await running.decide(alice, request, approved=True)
+    await running.in_phase(Phase.REMEDIATING)
+    await running.handle.cancel()
+    await asyncio.sleep(0.5)
+    hold.set()
+    report = await running.report()
+    assert report.status == Ending.ABORTED
+    assert script.applied == ["disable_flag"]
+    assert [entry.outcome for entry in report.actions] == [Outcome.SUCCEEDED, Outcome.SKIPPED]
+    assert report.actions[1].manual_steps
+    await keep(running, "cancelled_in_an_action", update_goldens)
+
+
+async def test_a_cancel_at_a_gate_still_closes_with_a_report(incident: Open, people: People) -> None:
+    running = await incident(Script(approvers(people[0])))
+    await running.waiting()
+    await running.handle.cancel()
+    assert (await running.report()).status == Ending.ABORTED
+
+
+async def test_a_cancel_in_a_wave_still_closes_with_a_report(incident: Open, people: People) -> None:
+    alice, _ = people
+    hold = asyncio.Event()
+    running = await incident(Script(approvers(alice), hold_investigation=hold))
+    (read,) = await running.waiting()
+    await running.decide(alice, read, approved=True)
+    await running.in_phase(Phase.INVESTIGATING)
+    await running.handle.cancel()
+    hold.set()
+    report = await running.report()
+    assert report.status == Ending.ABORTED
+    assert report.notes == ("cancelled through Temporal",)
+
+
+async def test_a_grant_never_asks_for_longer_than_the_policy_allows(incident: Open, people: People) -> None:
+    alice, _ = people
+    script = Script(approvers(alice), policy=POLICY.model_copy(update={"max_grant_s": 3600}))
+    running = await incident(script)
+    (read,) = await running.waiting()
+    request = requests.parse_request(read.request)
+    assert request.grant_expires_at - request.not_before == timedelta(hours=1)
+    await running.handle.cancel()
+    await running.report()
+
+
+@pytest.mark.parametrize(
+    ("changes", "requester"),
+    [
+        ({}, "alice"),
+        ({"opened_at": datetime(2026, 1, 1, tzinfo=UTC)}, None),
+        ({"incident_id": "incident-other"}, None),
+    ],
+)
+async def test_a_copied_opening_has_no_requester(
+    incident: Open, people: People, changes: dict[str, object], requester: str | None
+) -> None:
+    alice, _ = people
+
+    def signed(opening: Opening) -> Opening:
+        opening = opening.model_copy(update=changes)
+        signature = sshkeys.sign_in_process(alice.key, requests.opening_bytes(opening), NAMESPACE_TRIGGER)
+        return opening.model_copy(update={"signature": signature})
+
+    running = await incident(Script(approvers(alice)), signed)
+    (read,) = await running.waiting()
+    assert requests.parse_request(read.request).requester == requester
 
 
 async def test_a_policy_that_forbids_reading_asks_nobody(incident: Open, people: People) -> None:
