@@ -1,20 +1,23 @@
 # The two commands: `make demo` and `make test`. Both install what is missing, into this folder only.
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clean
-export UV_LINK_MODE ?= copy
 
-UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
+# uv from PATH if it works, else our own below .tools.
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
+# The Python that is here; nothing is fetched but packages, and nothing is kept outside when HOME cannot be written.
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE ?= copy
+ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
+export UV_CACHE_DIR ?= $(CURDIR)/.tools/cache
+endif
+unexport UV_PROJECT_ENVIRONMENT VIRTUAL_ENV
 
 help: ## What there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# uv is taken from PATH, else from PyPI into a private folder (`uv` ships its binary in its wheel).
-.tools/uv/bin/uv:
-	@mkdir -p .tools
-	@python3 -m venv .tools/uv >/dev/null 2>&1 && .tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv \
-	  || { rm -rf .tools/uv; python3 -m pip install --quiet --disable-pip-version-check --target .tools/uv uv; } \
-	  || { echo "error: cannot install uv: needs python3-venv or pip, or uv itself (https://docs.astral.sh/uv/)" >&2; rm -rf .tools/uv; exit 3; }
+.tools/uv:
+	@python3 deploy/get_uv.py .tools
 
 .venv/.demo: pyproject.toml uv.lock | $(filter .tools/%,$(UV))
 	@$(UV) sync --frozen --no-default-groups --extra demo --inexact --quiet && touch $@

@@ -7,6 +7,8 @@ import compose_spec
 import pytest
 import yaml
 
+from oncall.config import load_approvers, load_config, load_policy
+
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
 
 
@@ -33,3 +35,12 @@ def test_no_role_holds_a_token_of_another() -> None:
         "investigate": ["connect-read"],
         "remediate": ["connect-write"],
     }
+
+
+@pytest.mark.parametrize("role", ["orchestrate", "investigate", "remediate"])
+def test_each_role_has_a_configuration_that_loads(role: str) -> None:
+    config = load_config(FILE.parent / "deploy" / "etc" / f"{role}.yaml")
+    assert load_policy(config.policy).actions
+    assert load_approvers(config.approvers).people == {}
+    assert (config.connect.read_token_file is not None) == (role == "investigate")
+    assert (config.connect.write_token_file is not None) == (role == "remediate")
