@@ -11,7 +11,13 @@ INTERVAL_S = 2.0
 
 @contextlib.asynccontextmanager
 async def heartbeating() -> AsyncIterator[None]:
-    """Heartbeat every `INTERVAL_S` seconds until the block ends. Details carry nothing: they are kept in history."""
+    """Heartbeat every `INTERVAL_S` seconds until the block ends; outside an activity, nothing.
+
+    Details carry nothing: they are kept in history.
+    """
+    if not activity.in_activity():
+        yield
+        return
 
     async def beat() -> None:
         while True:

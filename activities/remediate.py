@@ -5,14 +5,11 @@ about to change, and only then does anything change. An attempt that finds the l
 died in between; it reads back first, and writes again only where a second write is harmless.
 """
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 from pydantic import SecretStr
-from temporalio import activity
 
+from activities.heartbeat import heartbeating
 from activities.implements import implements
 from oncall.access.write import Claim, WriteBroker
 from oncall.config import References
@@ -23,8 +20,6 @@ from oncall.model.steps import REMEDIATE, RemediateIn
 from oncall.remedies.catalogue import Catalogue
 from oncall.remedies.remedy import Applied, Effect, Proof, Reading, Remedy, Session
 from oncall.trust.requests import action_digest, parse_request, request_digest
-
-HEARTBEAT_S = 1.0
 
 
 class Remediation:
@@ -42,25 +37,41 @@ class Remediation:
         - `skipped`: there is nothing to change;
         - `succeeded`: the change is on the target, and the target shows what it was for;
         - `failed`: nothing was changed, or it was and the target does not show what it was for (`verified` false);
-        - `unknown`: nobody can say whether the change is on the target.
+        - `unknown`: nobody can say whether the change is on the target. Also when an earlier attempt has begun and the
+          broker says no to this one, and whenever the ledger, which would know of such an attempt, is broken.
 
         Raises Terminal(REQUEST_MISMATCH) for bytes that are no write request, and Retryable while the vault or the
         target is away; a retry then goes on where the ledger says that this one stopped. Once retries are used up, the
         outcome is unknown to whoever called, because the ledger may say "begun".
         """
-        async with _heartbeats():
+        async with heartbeating():
             try:
                 claim = await self._broker.claim(task.request, task.decisions)
             except Terminal as refusal:
-                return _refused(task.request, refusal, self._broker.take_secret_requests())
+                return await self._refused(task.request, refusal)
             if claim.ended is not None:
                 return claim.ended
             # From here on only what the broker has verified is used.
             result = _blank(claim.request, claim.digest)
             result = await self._perform(claim, _intent(claim.request), result)
             result = _with(result, secret_requests=self._broker.take_secret_requests())
-            # Of two attempts that both got here the ledger keeps one, and that is what happened.
-            return self._broker.end(claim, result)
+            try:
+                # Of two attempts that both got here the ledger keeps one, and that is what happened.
+                return self._broker.end(claim, result)
+            except Terminal as failure:
+                detail = f"the outcome cannot be recorded: {failure.message}; it was: {result.outcome}"
+                return _with(result, outcome=Outcome.UNKNOWN, verified=False, detail=detail, error_code=failure.code)
+
+    async def _refused(self, text: str, refusal: Terminal) -> ActionResult:
+        """The broker's refusal as a result, so that the incident goes on with manual steps."""
+        request = parse_request(text)
+        digest = request_digest(request)
+        result = _blank(request, digest)
+        result = _with(result, secret_requests=self._broker.take_secret_requests())
+        if refusal.code is not ErrorCode.LEDGER_BROKEN and await self._broker.may_have_begun(digest):
+            detail = f"an earlier attempt has begun, and cannot be picked up: {refusal.message}"
+            return _with(result, outcome=Outcome.UNKNOWN, detail=detail, error_code=refusal.code)
+        return _no(result, refusal)
 
     async def _perform(self, claim: Claim, intent: Intent, result: ActionResult) -> ActionResult:
         session = Session(claim.digest, _Bound(self._broker, claim))
@@ -74,7 +85,7 @@ class Remediation:
                 return _with(result, outcome=Outcome.SKIPPED, after=before.values, detail=before.detail)
             self._broker.begin(claim, before.values)
         except Terminal as refusal:
-            return _with(result, detail=refusal.message, error_code=refusal.code)
+            return _no(result, refusal)
         try:
             effect = await remedy.apply(intent.parameters, session, before)
         except Terminal as refusal:
@@ -150,34 +161,12 @@ def _blank(request: AccessRequest, digest: str) -> ActionResult:
     return ActionResult(action_digest=action, request_digest=digest, outcome=Outcome.REFUSED)
 
 
-def _refused(text: str, refusal: Terminal, secret_requests: int) -> ActionResult:
-    """The broker's refusal as a result, so that the incident goes on with manual steps."""
-    request = parse_request(text)
-    result = _blank(request, request_digest(request))
-    return _with(result, detail=refusal.message, error_code=refusal.code, secret_requests=secret_requests)
+def _no(result: ActionResult, refusal: Terminal) -> ActionResult:
+    """The result of an attempt that changed nothing, unless a ledger that cannot be read hides one that did."""
+    outcome = Outcome.UNKNOWN if refusal.code is ErrorCode.LEDGER_BROKEN else Outcome.REFUSED
+    return _with(result, outcome=outcome, detail=refusal.message, error_code=refusal.code)
 
 
 def _with(result: ActionResult, **changes: Any) -> ActionResult:
     # Validated again: model_copy would take an enum or a wrong type as it is.
     return ActionResult.model_validate({**result.model_dump(), **changes})
-
-
-@contextlib.asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """Heartbeats once a second within an activity: a dead worker is noticed, and a cancellation arrives."""
-    if not activity.in_activity():
-        yield
-        return
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_S)
-
-    beating = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        beating.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beating

@@ -5,6 +5,7 @@ worker's own, and the request counts only as the bytes that a person signed.
 """
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,15 +14,16 @@ from oncall.access.ledger import EntryKind, Ledger
 from oncall.model.access import NAMESPACE_DECISION, AccessKind, AccessRequest, Approvers, Decision
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy, Verdict
+from oncall.rules.approvals import CLOCK_SKEW
 from oncall.trust.requests import decision_bytes, parse_request, policy_digest, request_digest
 from oncall.trust.ssh import Signer, verify
 
 Clock = Callable[[], datetime]
 
-CLOCK_SKEW = timedelta(seconds=60)
-"""How far the approver's clock may be ahead of this worker's."""
-
 MAX_DECISIONS = 16
+
+MAX_REFUSALS = 10_000
+"""Refusals that one `Refusals` records: bad requests cost their sender nothing, and each row a sync to disk."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,23 @@ def check(
     long a grant, or a verified no), REQUEST_EXPIRED (decided or used outside its time), SIGNATURE_REFUSED,
     NOT_AN_APPROVER.
     """
+    approved = check_signed(text, decisions, kind, authority, now)
+    check_policy_unchanged(approved.request, authority.policy)
+    if now >= approved.request.grant_expires_at:
+        ended = f"{approved.request.grant_expires_at:%Y-%m-%d %H:%M:%S}"
+        raise Terminal(ErrorCode.REQUEST_EXPIRED, f"the request ended at {ended} UTC")
+    return approved
+
+
+def check_signed(
+    text: str, decisions: tuple[Decision, ...], kind: AccessKind, authority: Authority, now: datetime
+) -> Approved:
+    """As `check`, but for a request that may have ended by now, or was made under another policy than today's.
+
+    What is in the ledger already is held against this: whoever can append rows must gain nothing by it. Today's policy
+    must still say approve. It is not enough to open anything: that needs `check`, or `check_policy_unchanged` and
+    `check_open`.
+    """
     request = parse_request(text)
     digest = request_digest(request)
     if request.kind is not kind:
@@ -73,6 +92,12 @@ def check(
     _check_times(request, now)
     signers = _check_decisions(request, digest, decisions, authority.approvers, now)
     return Approved(request, digest, signers)
+
+
+def check_policy_unchanged(request: AccessRequest, policy: Policy) -> None:
+    """Raises Terminal(POLICY_FORBIDS) when the request was made under another policy than this worker's."""
+    if request.policy_digest != policy_digest(policy):
+        raise Terminal(ErrorCode.POLICY_FORBIDS, "the request was made under another policy than this worker's")
 
 
 def check_open(ledger: Ledger, digest: str, request: AccessRequest, now: datetime) -> None:
@@ -103,24 +128,41 @@ def check_brakes(ledger: Ledger, digest: str, incident_id: str) -> None:
         raise Terminal(ErrorCode.HALTED, "everything is halted" if None in halted else f"{incident_id} is halted")
 
 
-def record_refusal(ledger: Ledger, text: str, refusal: Terminal, what: str) -> None:
-    """Appends a refusal under the digest of the request, or of the raw text when it is no request."""
-    try:
-        digest = request_digest(parse_request(text))
-    except Terminal:
-        digest = "sha256:" + hashlib.sha256(b"oncall.unreadable\0" + text.encode(errors="replace")).hexdigest()
-    record_refusal_of(ledger, digest, refusal, what)
+class Refusals:
+    """Writes a process's refusals into the ledger: once each, and no more than `MAX_REFUSALS`.
 
+    A hundred and fifty agents of a revoked grant are one fact, not a hundred and fifty rows. When the last row is used
+    up, it says that later ones are missing. Safe to share between threads.
+    """
 
-def record_refusal_of(ledger: Ledger, digest: str, refusal: Terminal, what: str) -> None:
-    """Appends a refusal: what was asked for, the code and the message."""
-    body = {"what": what, "code": str(refusal.code), "message": refusal.message[:500]}
-    ledger.append(EntryKind.REFUSAL, digest, body)
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._recorded: set[tuple[str, ErrorCode, str]] = set()
+        self._lock = threading.Lock()
+
+    def of_text(self, text: str, refusal: Terminal, what: str) -> None:
+        """Records under the digest of the request, or of the raw text when it is no request."""
+        try:
+            digest = request_digest(parse_request(text))
+        except Terminal:
+            digest = "sha256:" + hashlib.sha256(b"oncall.unreadable\0" + text.encode(errors="replace")).hexdigest()
+        self.of_digest(digest, refusal, what)
+
+    def of_digest(self, digest: str, refusal: Terminal, what: str, reference: str = "") -> None:
+        """Records what was asked for (and of which reference), the code and the message, under `digest`."""
+        key = (digest[:100], refusal.code, reference[:200])
+        # Held over the append: a refusal counts as recorded only once it is.
+        with self._lock:
+            if key in self._recorded or len(self._recorded) >= MAX_REFUSALS:
+                return
+            body = {"what": f"{what} {key[2]}".rstrip(), "code": str(refusal.code), "message": refusal.message[:500]}
+            if len(self._recorded) == MAX_REFUSALS - 1:
+                body["last"] = f"{MAX_REFUSALS} refusals recorded; this process records no more of them"
+            self._ledger.append(EntryKind.REFUSAL, key[0], body)
+            self._recorded.add(key)
 
 
 def _check_policy(request: AccessRequest, policy: Policy) -> None:
-    if request.policy_digest != policy_digest(policy):
-        raise Terminal(ErrorCode.POLICY_FORBIDS, "the request was made under another policy than this worker's")
     if request.intent is None:
         what, verdict = "read access", policy.read
     else:
@@ -139,10 +181,6 @@ def _check_policy(request: AccessRequest, policy: Policy) -> None:
 def _check_times(request: AccessRequest, now: datetime) -> None:
     if not request.not_before <= request.answer_by <= request.grant_expires_at:
         raise Terminal(ErrorCode.REQUEST_MISMATCH, "the request's times are not in order")
-    if now >= request.grant_expires_at:
-        raise Terminal(
-            ErrorCode.REQUEST_EXPIRED, f"the request ended at {request.grant_expires_at:%Y-%m-%d %H:%M:%S} UTC"
-        )
     if now + CLOCK_SKEW < request.not_before:
         raise Terminal(ErrorCode.REQUEST_EXPIRED, f"the request begins at {request.not_before:%Y-%m-%d %H:%M:%S} UTC")
 

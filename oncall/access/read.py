@@ -10,11 +10,10 @@ from oncall.access.broker import (
     Approved,
     Authority,
     Clock,
+    Refusals,
     check,
     check_brakes,
     check_open,
-    record_refusal,
-    record_refusal_of,
     utc_now,
 )
 from oncall.access.connect import Vault
@@ -52,17 +51,13 @@ class ReadBroker:
         self._clock = clock
         self._grants: dict[str, AccessRequest] = {}
         self._released: set[tuple[str, str]] = set()
-        self._refused: set[tuple[str, str, ErrorCode]] = set()
+        # Apart, so that a flood of bad requests leaves room for what is refused under a good one.
+        self._refused_requests, self._refused_reveals = Refusals(ledger), Refusals(ledger)
         self._recording = asyncio.Lock()
         self._head_checked: dict[str, int] = {}
 
-    @property
-    def secret_requests(self) -> int:
-        """How many HTTP requests were made to the vault since the start."""
-        return self._vault.requests
-
     def take_secret_requests(self) -> int:
-        """How many were made since this was last called, so that the shares of concurrent agents add up."""
+        """HTTP requests to the vault since this was last called, so that the shares of concurrent agents add up."""
         return self._vault.take_requests()
 
     async def open_grant(self, request_text: str, decisions: tuple[Decision, ...]) -> Grant:
@@ -70,12 +65,12 @@ class ReadBroker:
 
         Raises what `check` and `check_open` raise, Terminal(GRANT_SCOPE) for references outside this worker's read
         set, and for references that do not resolve what `Vault.resolve` raises, naming all that are missing. Every
-        Terminal is recorded in the ledger as a refusal.
+        Terminal is recorded in the ledger as a refusal, once.
         """
         try:
             return await self._open(request_text, decisions)
         except Terminal as refusal:
-            await asyncio.to_thread(record_refusal, self._ledger, request_text, refusal, "open a read grant")
+            await asyncio.to_thread(self._refused_requests.of_text, request_text, refusal, "open a read grant")
             raise
 
     async def reveal(self, grant_digest: str, reference: str, holder: str) -> SecretStr:
@@ -180,14 +175,8 @@ class ReadBroker:
             request = self._grants.get(digest)
             for ended in request.references if request is not None else ():
                 self._vault.forget(Reference.parse(ended))
-        key = (digest, reference, refusal.code)
-        # Once per process: a hundred and fifty agents of a revoked grant are one fact, not a hundred and fifty rows.
-        if key in self._refused:
-            return
-        if len(self._refused) < 10_000:
-            self._refused.add(key)
-        what = f"reveal {reference[:200]} to {holder[:200]}"
-        await asyncio.to_thread(record_refusal_of, self._ledger, digest[:100], refusal, what)
+        what = f"reveal to {holder[:200]}"
+        await asyncio.to_thread(self._refused_reveals.of_digest, digest, refusal, what, reference)
 
 
 def _body(approved: Approved) -> dict[str, object]:

@@ -4,15 +4,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from oncall.access.broker import (
     Authority,
     Clock,
+    Refusals,
     check,
     check_open,
-    record_refusal,
-    record_refusal_of,
+    check_policy_unchanged,
+    check_signed,
     utc_now,
 )
 from oncall.access.connect import Vault
@@ -23,6 +24,8 @@ from oncall.model.action import ActionResult
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.policy import Policy
 from oncall.trust.requests import action_digest, parse_request, request_digest
+
+_DECISIONS = TypeAdapter(tuple[Decision, ...])
 
 
 @dataclass(frozen=True)
@@ -50,34 +53,50 @@ class WriteBroker:
         self._ledger = ledger
         self._authority = Authority(approvers, policy, ledger.ledger_id)
         self._clock = clock
-
-    @property
-    def secret_requests(self) -> int:
-        """How many HTTP requests were made to the vault since the start."""
-        return self._vault.requests
+        # Apart, so that a flood of bad requests leaves room for what is refused under a good one.
+        self._refused_requests, self._refused_claims = Refusals(ledger), Refusals(ledger)
 
     def take_secret_requests(self) -> int:
-        """How many were made since this was last called."""
+        """HTTP requests made to the vault since this was last called."""
         return self._vault.take_requests()
 
     async def claim(self, request_text: str, decisions: tuple[Decision, ...]) -> Claim:
         """Claims the one effect that these signatures allow, durably and before anything is looked up.
 
-        A retry gets the same claim with `resumed`. Once an effect has begun, the claim is handed back on the ledger's
-        word alone, even after its time: an effect that may have happened must be accounted for, while `reveal` still
-        refuses the secrets. Raises what `check` and `check_open` raise; every Terminal is recorded as a refusal.
+        A retry gets the same claim with `resumed`. The ledger's rows are never enough: whoever can append to the file
+        could write them, so the signatures are verified every time, those given and those in the claim's row. Once an
+        effect has begun it must be accounted for, and only what passes with time is let go: the claim is handed back
+        after its end, under a brake, and under a policy that has changed since, as long as that still says approve.
+        `reveal` refuses the secrets in each of these cases, so that the effect cannot be read back and its outcome is
+        unknown: nobody signed under today's policy. When the signatures do not hold any more (the policy forbids the
+        action, the approver has left the list), there is no claim at all, and `may_have_begun` says what is known.
+
+        Raises what `check` and `check_open` raise, LEDGER_BROKEN for a claim's row that no claim wrote; every Terminal
+        is recorded as a refusal, once.
         """
         try:
             return await self._claim(request_text, decisions)
         except Terminal as refusal:
-            await asyncio.to_thread(record_refusal, self._ledger, request_text, refusal, "claim a write")
+            await asyncio.to_thread(self._refused_requests.of_text, request_text, refusal, "claim a write")
             raise
+
+    async def may_have_begun(self, digest: str) -> bool:
+        """Whether an effect under this request's digest has begun, or the ledger cannot be read to exclude it.
+
+        On the ledger's word alone, so it is worth nothing but doubt: after a refusal, whether an earlier attempt may
+        have changed the target.
+        """
+        try:
+            return await asyncio.to_thread(self._ledger.find, EntryKind.EFFECT_BEGIN, digest) is not None
+        except Terminal:
+            return True
 
     async def reveal(self, claim: Claim, reference: str) -> SecretStr:
         """The secret behind a reference that the signed request lists; the release is in the ledger first.
 
         Raises Terminal: GRANT_UNKNOWN (the ledger does not know the claim), GRANT_SCOPE, GRANT_EXPIRED, GRANT_REVOKED,
-        HALTED, ALREADY_USED (the effect has ended), and what `Vault.resolve` raises.
+        HALTED, POLICY_FORBIDS (the policy has changed), ALREADY_USED (the effect has ended), what `check` raises when
+        the claim's signatures do not hold, and what `Vault.resolve` raises.
         """
         try:
             request = await asyncio.to_thread(self._claimed, claim.digest)
@@ -89,8 +108,7 @@ class WriteBroker:
             secret = await self._vault.resolve(Reference.parse(reference))
             await asyncio.to_thread(self._check_usable, claim.digest, request)
         except Terminal as refusal:
-            what = f"reveal {reference[:200]}"
-            await asyncio.to_thread(record_refusal_of, self._ledger, claim.digest[:100], refusal, what)
+            await asyncio.to_thread(self._refused_claims.of_digest, claim.digest, refusal, "reveal", reference)
             raise
         return secret
 
@@ -105,7 +123,7 @@ class WriteBroker:
             request = self._claimed(claim.digest)
             self._check_usable(claim.digest, request)
         except Terminal as refusal:
-            record_refusal_of(self._ledger, claim.digest[:100], refusal, "begin an effect")
+            self._refused_claims.of_digest(claim.digest, refusal, "begin an effect")
             raise
         body = {"action_digest": action_digest_of(request), "detail": detail}
         _, mine = self._ledger.append_once(EntryKind.EFFECT_BEGIN, claim.digest, body)
@@ -126,15 +144,17 @@ class WriteBroker:
 
     async def _claim(self, text: str, decisions: tuple[Decision, ...]) -> Claim:
         digest = request_digest(parse_request(text))
-        begun = await asyncio.to_thread(self._ledger.find, EntryKind.EFFECT_BEGIN, digest)
-        ended = await asyncio.to_thread(self._ledger.find, EntryKind.EFFECT_END, digest)
-        if begun is None and ended is None:
+        begun, ended = await asyncio.to_thread(self._progress, digest)
+        if begun is not None or ended is not None:
+            check_signed(text, decisions, AccessKind.WRITE, self._authority, self._clock())
+        else:
             approved = check(text, decisions, AccessKind.WRITE, self._authority, self._clock())
             await asyncio.to_thread(check_open, self._ledger, digest, approved.request, self._clock())
             for reference in approved.request.references:
                 Reference.parse(reference)
             body = {
                 "request": text,
+                "decisions": [decision.model_dump(mode="json") for decision in decisions],
                 "action_digest": action_digest_of(approved.request),
                 "approvers": [signer.person for signer in approved.signers],
                 "keys": [signer.fingerprint for signer in approved.signers],
@@ -143,28 +163,37 @@ class WriteBroker:
             if first:
                 return Claim(approved.request, digest, False, None, None)
             # Another attempt may have begun between the look above and the claim.
-            begun = await asyncio.to_thread(self._ledger.find, EntryKind.EFFECT_BEGIN, digest)
-            ended = await asyncio.to_thread(self._ledger.find, EntryKind.EFFECT_END, digest)
+            begun, ended = await asyncio.to_thread(self._progress, digest)
         request = await asyncio.to_thread(self._claimed, digest)
         return Claim(
             request,
             digest,
             True,
-            dict(begun.body["detail"]) if begun is not None else None,
+            _detail(begun) if begun is not None else None,
             _result(ended) if ended is not None else None,
         )
+
+    def _progress(self, digest: str) -> tuple[Entry | None, Entry | None]:
+        begun = self._ledger.find(EntryKind.EFFECT_BEGIN, digest)
+        return begun, self._ledger.find(EntryKind.EFFECT_END, digest)
 
     def _claimed(self, digest: str) -> AccessRequest:
         entry = self._ledger.find(EntryKind.CLAIM, digest)
         if entry is None:
             raise Terminal(ErrorCode.GRANT_UNKNOWN, f"the ledger has no claim {digest[:100]!r}")
         # From the ledger, not from the claim object: what was signed decides, whoever built the object.
-        request = parse_request(str(entry.body.get("request")))
-        if request_digest(request) != digest or request.kind is not AccessKind.WRITE:
+        text = str(entry.body.get("request"))
+        try:
+            decisions = _DECISIONS.validate_python(entry.body.get("decisions"))
+        except ValidationError:
+            raise Terminal(ErrorCode.LEDGER_BROKEN, "a claim in the ledger holds no decisions") from None
+        if request_digest(parse_request(text)) != digest:
             raise Terminal(ErrorCode.LEDGER_BROKEN, "a claim in the ledger is not what its digest says")
-        return request
+        # A row proves nothing by being there: it counts as far as the signatures in it do.
+        return check_signed(text, decisions, AccessKind.WRITE, self._authority, self._clock()).request
 
     def _check_usable(self, digest: str, request: AccessRequest) -> None:
+        check_policy_unchanged(request, self._authority.policy)
         check_open(self._ledger, digest, request, self._clock())
         if self._ledger.find(EntryKind.EFFECT_END, digest) is not None:
             raise Terminal(ErrorCode.ALREADY_USED, "the effect that was approved has ended")
@@ -175,6 +204,13 @@ def action_digest_of(request: AccessRequest) -> str:
     if request.intent is None:
         raise Terminal(ErrorCode.REQUEST_MISMATCH, "the request has no intent")
     return action_digest(request.intent.parameters, request.intent.target)
+
+
+def _detail(entry: Entry) -> dict[str, Any]:
+    detail = entry.body.get("detail")
+    if not isinstance(detail, dict):
+        raise Terminal(ErrorCode.LEDGER_BROKEN, f"row {entry.seq} of the ledger is not the beginning of an effect")
+    return detail
 
 
 def _result(entry: Entry) -> ActionResult:

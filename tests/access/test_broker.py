@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from oncall.access.broker import Refusals
 from oncall.access.ledger import EntryKind
+from oncall.access.read import ReadBroker
+from oncall.access.write import Claim
 from oncall.model.access import AccessRequest, Decision, Intent
 from oncall.model.action import KillQueries, target_of
-from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.policy import Policy, Rule, Verdict
 from oncall.trust.requests import policy_digest, request_digest, request_text
-from tests.access.approving import INTENT, NOW, POLICY, World, alice, decide
+from tests.access.approving import INTENT, NOW, POLICY, READ_KEY, World, alice, decide
 from tests.trust.ssh_keys import approvers, ssh_key
 
 
@@ -211,3 +214,50 @@ async def test_a_forbidden_action_is_refused(world: World) -> None:
     request = world.write_request(intent=Intent(parameters=kill, target=target_of(kill)))
     message = await refused(ErrorCode.POLICY_FORBIDS, world, "write", request, decide(request))
     assert "kill_queries" in message
+
+
+async def test_a_flood_of_bad_requests_is_recorded_up_to_a_bound(world: World, kind: str) -> None:
+    broker = world.reader() if kind == "read" else world.writer()
+    door = broker.open_grant if isinstance(broker, ReadBroker) else broker.claim
+    request = ask(world, kind)
+
+    async def knock(text: str) -> None:
+        with pytest.raises(Terminal):
+            await door(text, ())
+
+    for _ in range(3):
+        await knock(request_text(request))
+    assert world.refusals() == [str(ErrorCode.SIGNATURE_REFUSED)], "the same refusal is recorded once"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("oncall.access.broker.MAX_REFUSALS", 4)
+        for n in range(8):
+            await knock(f"nonsense {n}")
+    rows = world.ledger.entries(kinds=(EntryKind.REFUSAL,))
+    assert len(rows) == 4
+    assert ["last" in row.body for row in rows] == [False, False, False, True], "the last row says that it is"
+    # What is refused under an approved request is still recorded.
+    await attempt(world, kind, request_text(request), decide(request))
+    digest, outside = request_digest(request), "op://Infrastructure/other/field"
+    if isinstance(broker, ReadBroker):
+        reveal = broker.reveal(digest, outside, "an agent")
+    else:
+        reveal = broker.reveal(Claim(request, digest, False, None, None), outside)
+    with pytest.raises(Terminal):
+        await reveal
+    assert world.refusals()[-1] == str(ErrorCode.GRANT_SCOPE)
+
+
+async def test_a_refusal_that_could_not_be_written_is_written_the_next_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals, refusal = Refusals(world.ledger), Terminal(ErrorCode.GRANT_SCOPE, "no")
+
+    def full(*_: object) -> None:
+        raise Retryable(ErrorCode.DISK_FULL, "full")
+
+    monkeypatch.setattr(world.ledger, "append", full)
+    with pytest.raises(Retryable):
+        refusals.of_digest("sha256:1", refusal, "reveal", READ_KEY)
+    monkeypatch.undo()
+    refusals.of_digest("sha256:1", refusal, "reveal", READ_KEY)
+    assert [row.body["what"] for row in world.ledger.entries()] == [f"reveal {READ_KEY}"]

@@ -4,6 +4,7 @@ ledger before anything is looked up; only the signed references are revealed, an
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,9 @@ from oncall.model.action import ActionResult, Outcome
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.policy import Policy
 from oncall.trust.requests import request_digest, request_text
-from tests.access.approving import INTENT, NOW, READ_PASSWORD, SECRET, WRITE_KEY, World, decide
+from tests.access.approving import INTENT, NOW, POLICY, READ_PASSWORD, SECRET, WRITE_KEY, World, decide
 from tests.access.connect_server import TOKEN
+from tests.trust.ssh_keys import approvers, ssh_key
 
 
 async def claimed(world: World, broker: WriteBroker) -> Claim:
@@ -78,16 +80,43 @@ async def test_of_racing_attempts_one_is_first_and_one_begins(world: World) -> N
     assert broker.end(claims[0], a_result(claims[0])).outcome is Outcome.UNKNOWN, "the first to end wins"
 
 
-async def test_a_begun_effect_is_accounted_for_whatever_has_changed(world: World) -> None:
+@pytest.mark.parametrize(
+    ("hours", "policy", "code"),
+    [
+        (2, POLICY, ErrorCode.GRANT_EXPIRED),
+        (0, POLICY.model_copy(update={"version": 2}), ErrorCode.POLICY_FORBIDS),
+        (2, POLICY.model_copy(update={"version": 2}), ErrorCode.POLICY_FORBIDS),
+    ],
+)
+async def test_a_begun_effect_is_accounted_for_after_its_time_and_under_a_newer_policy(
+    world: World, hours: int, policy: Policy, code: ErrorCode
+) -> None:
     claim = await claimed(world, world.writer())
     world.writer().begin(claim, {"version": 3})
-    world.clock.now = NOW + timedelta(hours=2)
-    stricter = world.writer(policy=Policy(version=2))
-    again = await claimed(world, stricter)
+    world.clock.now += timedelta(hours=hours)
+    later = world.writer(policy=policy)
+    again = await claimed(world, later)
     assert again.begun == {"version": 3}
-    assert await refused(stricter, again) is ErrorCode.GRANT_EXPIRED
-    assert stricter.end(again, a_result(again, Outcome.UNKNOWN)).outcome is Outcome.UNKNOWN
-    assert (await claimed(world, stricter)).ended == a_result(again, Outcome.UNKNOWN)
+    assert await refused(later, again) is code
+    assert later.end(again, a_result(again, Outcome.UNKNOWN)).outcome is Outcome.UNKNOWN
+    assert (await claimed(world, later)).ended == a_result(again, Outcome.UNKNOWN)
+    assert world.server.paths == []
+
+
+async def test_a_begun_effect_whose_signatures_do_not_hold_any_more_is_not_handed_back(world: World) -> None:
+    request = world.write_request()
+    assert not await world.writer().may_have_begun(request_digest(request))
+    world.writer().begin(await claimed(world, world.writer()), {"version": 3})
+    changes: list[tuple[dict[str, Any], ErrorCode]] = [
+        ({"policy": Policy(version=2)}, ErrorCode.POLICY_FORBIDS),
+        ({"approvers": approvers(("bob", ssh_key("bob")))}, ErrorCode.NOT_AN_APPROVER),
+    ]
+    for change, code in changes:
+        broker = world.writer(**change)
+        with pytest.raises(Terminal) as caught:
+            await claimed(world, broker)
+        assert caught.value.code is code
+        assert await broker.may_have_begun(request_digest(request))
 
 
 async def test_a_claim_that_has_not_begun_is_checked_again(world: World) -> None:
@@ -113,7 +142,7 @@ async def test_only_signed_references_are_revealed(world: World) -> None:
     forged = Claim(widened, claim.digest, False, None, None)
     assert await refused(broker, forged, READ_PASSWORD) is ErrorCode.GRANT_SCOPE
     assert world.server.paths == []
-    assert world.kinds() == ["claim", "refusal", "refusal"]
+    assert world.kinds() == ["claim", "refusal"], "the same refusal is recorded once"
 
 
 async def test_a_claim_that_the_ledger_does_not_know_is_worth_nothing(world: World) -> None:
@@ -166,7 +195,7 @@ async def test_deleting_the_workflow_changes_nothing(world: World) -> None:
     claim = await claimed(world, world.writer())
     world.writer().begin(claim, {"version": 3})
     again = Ledger(world.ledger._path)
-    broker = WriteBroker(world.vault, again, world.people, Policy(version=1), clock=world.clock)
+    broker = WriteBroker(world.vault, again, world.people, POLICY, clock=world.clock)
     request = world.write_request()
     resumed = await broker.claim(request_text(request), (decide(request),))
     assert resumed.begun == {"version": 3}

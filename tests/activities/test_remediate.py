@@ -408,7 +408,7 @@ async def test_harm_is_rolled_back(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_it_heartbeats_within_an_activity(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.remediate.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("activities.heartbeat.INTERVAL_S", 0.05)
     world.flags.clients = [FlagClient("order-1", lag_s=0.6)]
     beats: list[tuple[Any, ...]] = []
     environment = ActivityEnvironment()
