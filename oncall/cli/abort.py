@@ -1,6 +1,9 @@
 """`abort`: a person's signed order to stop one incident at its next safe point."""
 
 import asyncio
+import contextlib
+from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +14,8 @@ from oncall.cli.exits import ANSWER_IS_NO, DONE
 from oncall.cli.output import Output, json_option
 from oncall.cli.text import plain
 from oncall.model.access import NAMESPACE_ABORT, AbortOrder
-from oncall.model.incident import Ending, Phase
+from oncall.model.errors import Retryable, Terminal
+from oncall.model.incident import Ending
 from oncall.model.report import IncidentReport
 from oncall.temporal import incidents
 from oncall.temporal.client import connect
@@ -27,7 +31,8 @@ _POLL_S = 0.2
 @click.option("--key", type=click.Path(path_type=Path, dir_okay=False), help="The SSH key to sign with.")
 @json_option
 def abort(incident: str, reason: str, key: Path | None, as_json: bool) -> int:
-    """Stops an incident at its next safe point, never within an action. Exit code 1 when the order was refused.
+    """Stops an incident at its next safe point, never within an action. Exit code 1 when it was refused, came too
+    late, or was not answered in time.
 
     \b
     Example:
@@ -35,33 +40,57 @@ def abort(incident: str, reason: str, key: Path | None, as_json: bool) -> int:
     """
     out = Output(as_json)
     chosen = settings.signing_key(key, settings.adopt(out.note), out.note)
-    report = loop.run(_abort(incident, reason, chosen))
-    outcome = _outcome(report)
-    detail = report.notes[-1] if report.notes else ""
-    out.emit({"incident_id": report.incident_id, "run_id": report.run_id, "outcome": outcome, "detail": detail})
-    out.show(plain(f"{report.incident_id}: {outcome}" + (f": {detail}" if detail else "")))
-    return ANSWER_IS_NO if outcome == "refused" else DONE
+    report, became = loop.run(_abort(incident, reason, chosen))
+    document = {"incident_id": report.incident_id, "run_id": report.run_id}
+    out.emit({**document, "outcome": became.outcome, "detail": became.detail})
+    out.show(plain(f"{report.incident_id}: {became.outcome}" + (f": {became.detail}" if became.detail else "")))
+    return DONE if became.outcome in (Ending.ABORTED, "stopping") else ANSWER_IS_NO
 
 
-async def _abort(incident: str, reason: str, key: Path) -> IncidentReport:
+@dataclass(frozen=True)
+class Became:
+    """What became of an order: `aborted`, `stopping` (at the next safe point), `refused`, `closed` (the incident ended
+    before it could be stopped) or `sent` (the incident has not said yet)."""
+
+    outcome: str
+    detail: str
+
+
+async def _abort(incident: str, reason: str, key: Path) -> tuple[IncidentReport, Became]:
     """Signs, sends, and waits up to CONFIRM_S for what the incident says to it."""
     client = await connect()
     before = await incidents.report(client, incident)
+    if before.closed_at is not None:
+        return before, Became("closed", f"the incident had closed before: {before.status}; nothing was sent")
     order = AbortOrder(incident_id=incident, run_id=before.run_id, reason=reason, ordered_at=datetime.now(UTC))
     # In a thread: a passphrase prompt or a touch of a hardware key may take its time.
     signature = await asyncio.to_thread(sshkeys.sign, key, abort_bytes(order), NAMESPACE_ABORT)
-    await incidents.abort(client, order.model_copy(update={"signature": signature}))
+    # It may close meanwhile: what it says below tells.
+    with contextlib.suppress(Terminal):
+        await incidents.abort(client, order.model_copy(update={"signature": signature}))
     deadline = asyncio.get_running_loop().time() + CONFIRM_S
     report = before
-    while len(report.notes) == len(before.notes) and asyncio.get_running_loop().time() < deadline:
+    while asyncio.get_running_loop().time() < deadline:
+        # A worker that is too busy for this look may answer the next.
+        with contextlib.suppress(Retryable):
+            report = await incidents.report(client, incident)
+        if became := said(before, report):
+            return report, became
         await asyncio.sleep(_POLL_S)
-        report = await incidents.report(client, incident)
-    return report
+    advice = f"the incident has not said within {CONFIRM_S:.0f} s; see `oncall status {before.incident_id}`"
+    return report, Became("sent", advice)
 
 
-def _outcome(report: IncidentReport) -> str:
-    if report.status == Ending.ABORTED:
-        return "aborted"
-    if report.notes and report.notes[-1].startswith("aborted by"):
-        return "stopping" if report.phases[-1].phase is not Phase.CLOSED else report.status
-    return "refused"
+def said(before: IncidentReport, now: IncidentReport) -> Became | None:
+    """What the incident has said to an order between two looks; None when nothing yet."""
+    # Counted, as the record may hold an equal line from an earlier order.
+    new = list((Counter(now.notes) - Counter(before.notes)).elements())
+    honoured = next((note for note in new if note.startswith("aborted by")), "")
+    if now.status == Ending.ABORTED:
+        return Became(Ending.ABORTED, honoured)
+    if now.closed_at is not None:
+        return Became("closed", f"the incident closed before it could be stopped: {now.status}")
+    if honoured:
+        return Became("stopping", honoured)
+    refused = next((note for note in new if note.startswith("an order to abort")), "")
+    return Became("refused", refused) if refused else None

@@ -1,6 +1,5 @@
 """`approvals`, `approve` and `deny`: what waits for a human, and the human's signed answer."""
 
-import asyncio
 from pathlib import Path
 
 import click
@@ -8,8 +7,9 @@ from temporalio.client import Client
 
 from oncall.cli import loop, settings
 from oncall.cli.deciding import Decided, make_decision, send
+from oncall.cli.evidence import EvidenceOutOfReach, check_evidence
 from oncall.cli.exits import ANSWER_IS_NO, DONE
-from oncall.cli.output import Output, json_option
+from oncall.cli.output import Output, interactive, json_option, note_silent
 from oncall.cli.request_view import read_pending, view, what_is_asked
 from oncall.cli.text import plain
 from oncall.model.access import AccessRequest, GateStatus
@@ -47,10 +47,10 @@ def find(waiting: tuple[PendingApproval, ...], wanted: str) -> PendingApproval:
     """The one request whose id or digest is, or begins with, `wanted`. Raises Terminal(NOT_FOUND)."""
     plain_wanted = plain(wanted)
     exact = [p for p in waiting if wanted in (p.request_id, p.request_digest)]
-    if exact:
+    if len(exact) == 1:
         return exact[0]
     hexes = wanted.removeprefix("req-").removeprefix("sha256:")
-    found = [p for p in waiting if p.request_digest.removeprefix("sha256:").startswith(hexes)]
+    found = exact or [p for p in waiting if p.request_digest.removeprefix("sha256:").startswith(hexes)]
     if len(hexes) < _MIN_PREFIX or not found:
         message = f"no request {plain_wanted!r} waits for an answer; `oncall approvals` shows those that do"
         raise Terminal(ErrorCode.NOT_FOUND, message)
@@ -73,13 +73,16 @@ def approvals(incident: str | None, as_json: bool) -> None:
     out = Output(as_json)
     settings.adopt(out.note)
 
-    async def waiting() -> tuple[PendingApproval, ...]:
+    async def waiting() -> incidents.Everywhere[PendingApproval]:
         client = await connect()
-        return await (incidents.approvals(client, incident) if incident else incidents.all_approvals(client))
+        if incident is None:
+            return await incidents.all_approvals(client)
+        return incidents.Everywhere(await incidents.approvals(client, incident), ())
 
     found = loop.run(waiting())
+    note_silent(out, found.silent)
     entries = []
-    for pending in found:
+    for pending in found.answers:
         try:
             request = read_pending(pending)
         except OncallError as error:
@@ -97,34 +100,63 @@ def approvals(incident: str | None, as_json: bool) -> None:
 
 async def _already(client: Client, wanted: str) -> None:
     """Says so when the request exists but waits no longer. Raises Terminal(ALREADY_USED)."""
-    for incident in await incidents.running(client):
-        for entry in (await incidents.report(client, incident)).access:
+    for report in (await incidents.everywhere(client, incidents.report)).answers:
+        for entry in report.access:
             if entry.decision is not GateStatus.PENDING and wanted in (entry.request_id, entry.request_digest):
                 message = f"request {entry.request_id} is {entry.decision} already; nothing was signed"
                 raise Terminal(ErrorCode.ALREADY_USED, message)
 
 
-def _answer(wanted: str, approved: bool, reason: str, key: Path | None, as_json: bool) -> int:
+async def _look_up(wanted: str, out: Output) -> PendingApproval:
+    client = await connect()
+    waiting = await incidents.all_approvals(client)
+    note_silent(out, waiting.silent)
+    try:
+        return find(waiting.answers, wanted)
+    except Terminal:
+        await _already(client, wanted)
+        raise
+
+
+def _verify(request: AccessRequest, unverified: bool, out: Output) -> None:
+    try:
+        check_evidence(request, settings.config_if_any())
+    except EvidenceOutOfReach as error:
+        if not unverified:
+            raise
+        out.note(f"warning: signing without having verified the evidence: {error.message}")
+
+
+def _answer(
+    wanted: str,
+    approved: bool,
+    reason: str,
+    key: Path | None,
+    as_json: bool,
+    ask: bool = False,
+    unverified: bool = False,
+) -> int:
     out = Output(as_json)
     stack = settings.adopt(out.note)
     chosen = settings.signing_key(key, stack, out.note)
 
-    async def answer() -> tuple[PendingApproval, Decided]:
-        client = await connect()
-        waiting = await incidents.all_approvals(client)
-        try:
-            pending = find(waiting, wanted)
-        except Terminal:
-            await _already(client, wanted)
-            raise
-        request = read_pending(pending)
-        out.show(view(pending, request))
-        out.note(f"signing {'YES' if approved else 'NO'} to {what_is_asked(request)}")
-        # In a thread: a passphrase prompt or a touch of a hardware key may take its time.
-        decision = await asyncio.to_thread(make_decision, pending, approved, reason, chosen)
-        return pending, await send(client, pending, decision)
+    pending = loop.run(_look_up(wanted, out))
+    request = read_pending(pending)
+    out.show(view(pending, request))
+    if approved:
+        _verify(request, unverified, out)
+    if ask and not click.confirm(f"sign YES to {what_is_asked(request)}?", err=True):
+        return _tell(out, pending, Decided("not_signed", (), "you said no; the request still waits"), set())
+    out.note(f"signing {'YES' if approved else 'NO'} to {what_is_asked(request)}")
+    decision = make_decision(pending, approved, reason, chosen)
 
-    pending, decided = loop.run(answer())
+    async def answer() -> Decided:
+        return await send(await connect(), pending, decision)
+
+    return _tell(out, pending, loop.run(answer()), {"approved"} if approved else {"denied"})
+
+
+def _tell(out: Output, pending: PendingApproval, decided: Decided, wanted: set[str]) -> int:
     out.emit(
         {
             "request_id": pending.request_id,
@@ -137,8 +169,7 @@ def _answer(wanted: str, approved: bool, reason: str, key: Path | None, as_json:
     )
     by = f" by {', '.join(decided.approvers)}" if decided.approvers else ""
     out.show(plain(f"{pending.request_id}: {decided.outcome}{by}" + (f": {decided.detail}" if decided.detail else "")))
-    wanted_outcomes = {"approved", "pending"} if approved else {"denied"}
-    return DONE if decided.outcome in wanted_outcomes else ANSWER_IS_NO
+    return DONE if decided.outcome in wanted else ANSWER_IS_NO
 
 
 _reason = click.option("--reason", default="", help="Why; signed and kept in the report.")
@@ -149,15 +180,24 @@ _key = click.option("--key", type=click.Path(path_type=Path, dir_okay=False), he
 @click.argument("request")
 @_reason
 @_key
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation in a terminal.")
+@click.option(
+    "--unverified-evidence",
+    "unverified",
+    is_flag=True,
+    help="Sign a WRITE request on a machine that holds no evidence to verify. Where there is some, it must be good.",
+)
 @json_option
-def approve(request: str, reason: str, key: Path | None, as_json: bool) -> int:
+def approve(request: str, reason: str, key: Path | None, yes: bool, unverified: bool, as_json: bool) -> int:
     """Shows a request and signs YES to exactly that; REQUEST is its id, its digest, or a beginning of either.
+
+    A WRITE request is signed only if a worker's signed evidence proposes exactly that action.
 
     \b
     Example:
       oncall approve req-3fa85f645717 --reason "matches the runbook"
     """
-    return _answer(request, True, reason, key, as_json)
+    return _answer(request, True, reason, key, as_json, ask=interactive() and not yes, unverified=unverified)
 
 
 @click.command()

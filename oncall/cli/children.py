@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +11,8 @@ from typing import Any
 
 from oncall.cli.text import clipped
 from oncall.model.errors import ErrorCode, Retryable
+from oncall.temporal.embedded import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 _LINE_BYTES = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,14 +27,6 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Our environment with `extra`, and our modules on the child's path."""
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **extra}
-
-
-def _follow_parent(parent: int) -> None:
-    # Linux only; elsewhere a killed command can leave children behind.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before prctl took hold
-        os._exit(1)
 
 
 class Child:
@@ -64,7 +54,7 @@ class Child:
                 env=environment(env),
                 start_new_session=True,
                 limit=_LINE_BYTES,
-                preexec_fn=lambda: _follow_parent(parent),
+                preexec_fn=lambda: die_with_parent(parent),
             )
         return cls(name, log, process)
 

@@ -22,8 +22,8 @@ _POLL_S = 0.15
 
 @dataclass(frozen=True)
 class Decided:
-    """What became of a decision: `outcome` is approved, denied, refused, pending (it counts, but another person's is
-    needed as well) or sent (the gate has not said yet)."""
+    """What became of a decision: `outcome` is approved, denied, refused, or whatever else the gate became; or sent (the
+    gate has not said yet)."""
 
     outcome: str
     approvers: tuple[str, ...]
@@ -64,8 +64,6 @@ async def send(client: Client, pending: PendingApproval, decision: Decision) -> 
             return Decided(now.decision.value, now.approvers, "")
         if now.refused_decisions > (before.refused_decisions if before else 0):
             return Decided("refused", now.approvers, now.last_refusal)
-        if len(now.approvers) > (len(before.approvers) if before else 0):
-            return Decided("pending", now.approvers, "another person's approval is needed as well")
     return Decided("sent", (), f"no answer within {CONFIRM_S:.0f} s; see `oncall approvals {pending.incident_id}`")
 
 

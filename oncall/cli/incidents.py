@@ -9,7 +9,7 @@ from oncall.cli import loop, settings
 from oncall.cli.exits import ANSWER_IS_NO, DONE
 from oncall.cli.markdown import to_markdown
 from oncall.cli.opening import make_opening
-from oncall.cli.output import Output, json_option
+from oncall.cli.output import Output, json_option, note_silent
 from oncall.cli.postmortem import postmortem
 from oncall.cli.record import find_record, load_report, write_record
 from oncall.cli.text import plain
@@ -104,12 +104,15 @@ def status(incident: str | None, as_json: bool) -> None:
         out.show(_line(_status_of(kept)))
         return
 
-    async def look() -> list[IncidentStatus]:
+    async def look() -> incidents.Everywhere[IncidentStatus]:
         client = await connect()
-        names = [incident] if incident else await incidents.running(client)
-        return [await incidents.status(client, name) for name in names]
+        if incident is None:
+            return await incidents.everywhere(client, incidents.status)
+        return incidents.Everywhere((await incidents.status(client, incident),), ())
 
-    found = loop.run(look())
+    looked = loop.run(look())
+    note_silent(out, looked.silent)
+    found = looked.answers
     out.emit(found[0] if incident else {"incidents": [one.model_dump(mode="json") for one in found]})
     out.show(*(map(_line, found) if found else ["no incident runs"]))
 
@@ -156,12 +159,12 @@ def report(incident: str, form: str, as_json: bool) -> None:
 
 async def _fetch(incident: str, out: Output) -> IncidentReport:
     client = await connect()
-    found = await incidents.report(client, incident)
+    found, history = await incidents.record(client, incident)
     config = settings.config_if_any()
-    if found.closed_at is None or config is None:
+    if history is None or config is None:
         return found
     try:
-        return write_record(config.state, found, await incidents.history_json(client, incident, found.run_id))
+        return write_record(config.state, found, history)
     except OncallError as error:
         out.note(f"warning: the record was not kept: {error.message}")
         return found
@@ -201,7 +204,7 @@ def _history(wanted: str, out: Output) -> tuple[str, str]:
         stack = settings.adopt(out.note)
         folder = None
         if stack is None and not settings.temporal_is_given():
-            folder = find_record(wanted, out.note)
+            folder = find_record(wanted, out.note, "history.json")
         if folder is None:
             if path.suffix == ".json" or "/" in wanted:
                 raise Terminal(

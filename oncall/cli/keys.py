@@ -9,6 +9,7 @@ import click
 import yaml
 
 from oncall.cli import settings, sshkeys
+from oncall.cli.files import write_whole
 from oncall.cli.output import Output, interactive, json_option
 from oncall.cli.text import plain
 from oncall.config import load_approvers
@@ -85,10 +86,7 @@ def _signers(directory: Path, text: str) -> tuple[AllowedSigner, ...]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise Terminal(ErrorCode.BAD_CONFIG, f"{path}: {error.strerror}") from None
 

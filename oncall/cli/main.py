@@ -1,6 +1,7 @@
 """The command group and its one error boundary: whatever fails, one line and an exit code, never a traceback."""
 
 import importlib
+import itertools
 import os
 import sys
 import tempfile
@@ -61,7 +62,7 @@ def cli() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code."""
-    as_json = "--json" in arguments
+    as_json = _wants_json(arguments)
     try:
         result = cli.main(args=list(arguments), prog_name="oncall", standalone_mode=False)
         sys.stdout.flush()
@@ -89,6 +90,12 @@ def run(arguments: Sequence[str]) -> int:
         message = f"{type(error).__name__} inside oncall; the details are in {_dump()}; please report it"
         return _fail(as_json, ErrorCode.INTERNAL.value, message, ANSWER_IS_NO)
     return result if isinstance(result, int) else DONE
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    # Before click has parsed them: what click refuses must be JSON as well.
+    given = set(arguments)
+    return bool({"--json", "--format=json"} & given) or ("--format", "json") in itertools.pairwise(arguments)
 
 
 def leave(code: int) -> NoReturn:

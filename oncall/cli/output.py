@@ -12,6 +12,7 @@ from rich.text import Text
 from oncall.cli.text import json_line, plain
 
 PIPED_COLUMNS = 120
+_SILENT_SHOWN = 5
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,6 +51,13 @@ class Output:
     def note(self, text: str) -> None:
         """Prints one line beside the result, on stderr in any case."""
         click.echo(plain(text), err=True)
+
+
+def note_silent(out: Output, silent: tuple[str, ...]) -> None:
+    """Notes which running incidents did not answer."""
+    if silent:
+        shown = ", ".join(silent[:_SILENT_SHOWN]) + ", …" * (len(silent) > _SILENT_SHOWN)
+        out.note(f"warning: {len(silent)} running incidents did not answer and are left out: {shown}")
 
 
 def interactive() -> bool:

@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from oncall.model.access import GateStatus
-from oncall.model.report import IncidentReport
+from oncall.model.action import Outcome
+from oncall.model.report import ActionEntry, IncidentReport
+from oncall.rules.ending import touched
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _diagnosis(report: IncidentReport) -> list[Block]:
 def _actions(report: IncidentReport) -> list[Block]:
     blocks: list[Block] = [Heading(2, "Actions")]
     if not report.actions:
-        return [*blocks, Paragraph("None were proposed; nothing was changed.")]
+        return [*blocks, Paragraph("None were proposed; nothing was changed." if report.closed_at else "None so far.")]
     for action in report.actions:
         blocks.append(Heading(3, f"{action.type}: {action.outcome}"))
         rows = [
@@ -152,14 +154,32 @@ def _actions(report: IncidentReport) -> list[Block]:
             rows.append(("detail", action.detail))
         blocks.append(Grid(("", ""), tuple(rows)))
         if action.manual_steps:
-            blocks += [Paragraph("It did not run. By hand:"), Bullets(action.manual_steps)]
+            blocks += [Paragraph(f"{_why_by_hand(report, action)} By hand:"), Bullets(action.manual_steps)]
     return blocks
+
+
+def _why_by_hand(report: IncidentReport, action: ActionEntry) -> str:
+    if report.closed_at is None and action.outcome is Outcome.SKIPPED:
+        return "It has not ended so far."
+    match action.outcome:
+        case Outcome.UNKNOWN:
+            return "Nobody could establish whether it took effect: look at the target first."
+        case Outcome.FAILED:
+            return "It was tried and did not succeed: look at the target first."
+        case _:
+            return "It did not run."
 
 
 def _verification(report: IncidentReport) -> list[Block]:
     blocks: list[Block] = [Heading(2, "Recovery")]
     if report.verification is None:
-        return [*blocks, Paragraph("Nothing was changed, so recovery was not measured.")]
+        if report.closed_at is None:
+            why = "Not measured so far."
+        elif touched(action.outcome for action in report.actions):
+            why = "Recovery was not measured, although something was, or may have been, changed."
+        else:
+            why = "Nothing was changed, so recovery was not measured."
+        return [*blocks, Paragraph(why)]
     verdict = "Recovered." if report.verification.recovered else "Not recovered."
     rows = tuple(
         (c.name, c.region, c.service, number(c.before), number(c.after), number(c.threshold), "ok" if c.ok else "no")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from oncall.cli.files import write_whole
 from oncall.cli.markdown import to_markdown
 from oncall.cli.postmortem import postmortem
 from oncall.cli.settings import state_root
@@ -28,7 +29,7 @@ def folder_of(state: Path, incident_id: str, run_id: str) -> Path:
 
 
 def write_record(state: Path, report: IncidentReport, history: str) -> IncidentReport:
-    """Writes the files of a closed incident; returns the report with `files.history` filled in.
+    """Writes the files of an incident whose workflow has completed; returns the report with their names filled in.
 
     Raises Terminal(DISK_FULL) when they cannot be written.
     """
@@ -37,25 +38,19 @@ def write_record(state: Path, report: IncidentReport, history: str) -> IncidentR
     report = report.model_copy(update={"files": report.files.model_copy(update=files)})
     blocks = postmortem(report)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "history.json", history)
-        _write(folder / "report.md", to_markdown(blocks))
-        _write(folder / "report.html", to_html(blocks))
-        _write(folder / "report.json", report.model_dump_json(indent=1))
+        write_whole(folder / "history.json", history)
+        write_whole(folder / "report.md", to_markdown(blocks))
+        write_whole(folder / "report.html", to_html(blocks))
+        # Over the worker's own, which was written before the workflow knew of it and so names no files.
+        write_whole(folder / "report.json", report.model_dump_json(indent=1))
     except OSError as error:
         raise Terminal(ErrorCode.DISK_FULL, f"{folder}: {error.strerror}; the report was not written") from None
     return report
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def find_record(incident_id: str, note: Callable[[str], None]) -> Path | None:
-    """The newest folder of an incident below the state folder, or None; says through `note` where it lies."""
-    pattern = f"*/incidents/{_safe(incident_id)}/*/report.json"
+def find_record(incident_id: str, note: Callable[[str], None], file: str = "report.json") -> Path | None:
+    """The newest folder of an incident below the state folder that holds `file`, or None; says through `note` where."""
+    pattern = f"*/incidents/{_safe(incident_id)}/*/{file}"
     found = sorted(state_root().glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
         return None

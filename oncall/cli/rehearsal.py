@@ -14,6 +14,7 @@ from typing import Any
 
 from oncall.cli import keys, sshkeys
 from oncall.cli.deciding import make_decision, send
+from oncall.cli.evidence import check_evidence
 from oncall.cli.opening import make_opening
 from oncall.cli.record import write_record
 from oncall.cli.request_view import read_pending, what_is_asked
@@ -35,6 +36,7 @@ FALSE_ALARM = "false_alarm"
 CALM_TIMEOUT_S = 60.0
 SYMPTOM_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 240.0
+COMPLETE_TIMEOUT_S = 60.0
 _POLL_S = 0.3
 _PATIENCE = 4
 
@@ -102,7 +104,8 @@ async def rehearse(stack: Stack, key: Path, scenario: str, seed: int, story: Sto
         opened = await _open(stack, key, story)
         await _follow(stack, opened.incident_id, key, story, ask)
         seconds = time.monotonic() - started
-        report = await incidents.report(stack.client, opened.incident_id)
+        # The phase is `closed` before the report is written: only the workflow's result comes after everything.
+        report = await incidents.result(stack.client, opened.incident_id, opened.run_id, COMPLETE_TIMEOUT_S)
         story.ending(report)
         history = await incidents.history_json(stack.client, opened.incident_id, opened.run_id)
         report = write_record(stack.state, report, history)
@@ -194,6 +197,8 @@ async def _answer(stack: Stack, incident_id: str, key: Path, story: Story, ask: 
         story.close()
         story.request(pending, request)
         approved = await ask(request)
+        if approved:
+            await asyncio.to_thread(check_evidence, request, load_config(stack.config))
         reason = "demo" if approved else "declined in the demo"
         decision = await asyncio.to_thread(make_decision, pending, approved, reason, key)
         result = await send(stack.client, pending, decision)

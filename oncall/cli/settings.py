@@ -9,10 +9,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from oncall.cli.files import write_whole
 from oncall.config import ENV_CONFIG, Config, load_config
 from oncall.model.errors import ErrorCode, Terminal
 
@@ -37,9 +38,7 @@ class RunningStack:
 
     def write(self, path: Path) -> None:
         """Leaves the record at `path`, all of it or none."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"schema": _SCHEMA, **self.__dict__}, indent=1), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps({"schema": _SCHEMA, **self.__dict__}, indent=1))
 
 
 def program() -> str:
@@ -89,6 +88,35 @@ def temporal_is_given() -> bool:
     return any(os.environ.get(name) for name in _TEMPORAL)
 
 
+@contextlib.contextmanager
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Sets variables of this process, or unsets those that are None, and puts them back afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def embedded_server(address: str) -> dict[str, str | None]:
+    """What the environment must say for clients of an embedded server at `address`, None for what it must not say.
+
+    The user's own namespace, TLS, API key or profile is for another server: applied to this one, it would neither be
+    reached nor, in plaintext, be the right place for a key.
+    """
+    others = {name: None for name in os.environ if name.startswith("TEMPORAL_")}
+    return {**others, ENV_ADDRESS: address, "TEMPORAL_NAMESPACE": "default", "TEMPORAL_CONFIG_FILE": os.devnull}
+
+
 def adopt(note: Callable[[str], None]) -> RunningStack | None:
     """Points the environment at a running `oncall dev` unless it points somewhere already; says so through `note`."""
     if temporal_is_given() or os.environ.get(ENV_CONFIG):
@@ -96,8 +124,7 @@ def adopt(note: Callable[[str], None]) -> RunningStack | None:
     stack = running_stack()
     if stack is None:
         return None
-    os.environ[ENV_ADDRESS] = stack.temporal_address
-    os.environ[ENV_CONFIG] = stack.config
+    _set({**embedded_server(stack.temporal_address), ENV_CONFIG: stack.config})
     note(f"using the embedded stack of `oncall dev` (pid {stack.pid}, Temporal at {stack.temporal_address})")
     return stack
 

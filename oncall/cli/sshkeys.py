@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from oncall.cli.text import plain
 from oncall.model.errors import ErrorCode, Terminal
+from oncall.trust.ssh import fingerprint
 
 _INSTALL = "install openssh-client"
 
@@ -46,7 +47,7 @@ class PublicKey:
     @property
     def fingerprint(self) -> str:
         """`SHA256:<base64>` as `ssh-keygen -l` prints it."""
-        return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode().rstrip("=")
+        return fingerprint(self.blob)
 
 
 def parse_public_key(text: str, where: str) -> PublicKey:

@@ -5,6 +5,7 @@ STATE/estate/           fresh with every start
 STATE/config/           oncall.yaml per role (each worker is told of its own token only), policy.yaml
 STATE/approvers/        who may approve
 STATE/logs/             what each child says
+STATE/embedded-stack    says that the folder is an embedded stack's own
 """
 
 import asyncio
@@ -23,7 +24,8 @@ from temporalio.client import Client
 
 from oncall.cli.children import Child, python
 from oncall.cli.estate_admin import EstateAdmin
-from oncall.cli.settings import ENV_ADDRESS
+from oncall.cli.files import write_whole
+from oncall.cli.settings import embedded_server, environment
 from oncall.config import ENV_CONFIG
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.temporal.client import connect
@@ -34,6 +36,7 @@ ROLES = ("orchestrate", "investigate", "remediate")
 ESTATE_READY_S = 60.0
 WORKER_READY_S = 60.0
 STOP_S = 20.0
+MARKER = "embedded-stack"
 
 POLICY = {
     "version": 1,
@@ -102,6 +105,25 @@ def _locked(state: Path) -> Any:
         os.close(handle)
 
 
+def claim(state: Path) -> None:
+    """Marks `state` as an embedded stack's own, whose approvers come and go with its runs.
+
+    Raises Terminal(BAD_CONFIG) for a folder that holds somebody else's approvers or ledger.
+    """
+    marker = state / MARKER
+    if marker.exists():
+        return
+    # Earlier versions left no marker, but always the estate's folder.
+    ours = (state / "estate").is_dir()
+    if not ours and ((state / "approvers").exists() or (state / "ledger.db").exists()):
+        message = f"{state}: holds approvers or a ledger that no demo, drill or dev made; choose another with --state"
+        raise Terminal(ErrorCode.BAD_CONFIG, message)
+    try:
+        write_whole(marker, "an embedded stack's folder: its approvers are replaced with every run\n")
+    except OSError as error:
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{marker}: {error.strerror}") from None
+
+
 def write_config(state: Path, estate: dict[str, Any]) -> Path:
     """Writes `config/<role>.yaml` for each worker and `config/oncall.yaml` for commands; returns the last.
 
@@ -143,6 +165,7 @@ async def running_stack(
 
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.enter_context(_locked(state))
+        claim(state)
         prepare()
         logs = state / "logs"
         command = python("estate", "--state", str(state / "estate"), "--seed", str(seed))
@@ -150,18 +173,18 @@ async def running_stack(
         cleanup.push_async_callback(estate.stop, STOP_S)
         server = await EmbeddedServer.start(state)
         cleanup.push_async_callback(server.stop)
-        cleanup.enter_context(_environment({ENV_ADDRESS: server.address}))
+        cleanup.enter_context(environment(embedded_server(server.address)))
         client = await connect()
         await ensure_search_attributes(client)
         ready("Temporal")
         info = await estate.ready(ESTATE_READY_S)
         ready("the estate")
         config = write_config(state, info)
-        cleanup.enter_context(_environment({ENV_CONFIG: str(config)}))
+        cleanup.enter_context(environment({ENV_CONFIG: str(config)}))
         workers: list[Child] = []
         cleanup.push_async_callback(_stop_all, workers)
         for role in ROLES:
-            extra = {ENV_CONFIG: str(config.with_name(f"{role}.yaml")), ENV_ADDRESS: server.address}
+            extra = {ENV_CONFIG: str(config.with_name(f"{role}.yaml"))}  # and the server's, which ours names now
             name, log = f"the {role} worker", logs / f"{role}.log"
             workers.append(await Child.start(name, python("worker", "--role", role), extra, log))
         for worker in workers:
@@ -174,17 +197,3 @@ async def running_stack(
 async def _stop_all(children: list[Child]) -> None:
     stops: list[Awaitable[None]] = [child.stop(STOP_S) for child in children]
     await asyncio.gather(*stops)
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Any:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

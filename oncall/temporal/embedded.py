@@ -31,10 +31,16 @@ def free_port(preferred: int) -> int:
     raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, "no free port on 127.0.0.1")
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the parent dies, so that a killed command leaves no server behind (Linux)."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel for a SIGTERM when the parent dies, so that a killed command leaves nothing behind (Linux).
+
+    To be called in a child between fork and exec. With `parent`, its process id, the child also ends at once when that
+    died before the kernel was asked.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
 
 
 def binary() -> str:
@@ -72,6 +78,7 @@ class EmbeddedServer:
         port = free_port(port)
         ui_port = free_port(ui_port)
         log = state / "temporal.log"
+        parent = os.getpid()
         settings = [item for value in dynamic_config for item in ("--dynamic-config-value", value)]
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
@@ -82,7 +89,7 @@ class EmbeddedServer:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=die_with_parent,
+                preexec_fn=lambda: die_with_parent(parent),
                 # A Ctrl-C in the terminal is for the command, which stops its workers before the server.
                 start_new_session=True,
             )

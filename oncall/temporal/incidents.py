@@ -4,12 +4,21 @@ Every call raises Terminal(NOT_FOUND) for an incident that does not exist and Re
 server does not answer.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Generic, TypeVar
 
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle, WorkflowQueryFailedError
+from pydantic import ValidationError
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+)
 from temporalio.common import (
     SearchAttributeKey,
     SearchAttributePair,
@@ -22,12 +31,16 @@ from temporalio.service import RPCError, RPCStatusCode
 from oncall.model import names
 from oncall.model.access import AbortOrder, Decision
 from oncall.model.alert import Opening
-from oncall.model.errors import ErrorCode, Retryable, Terminal
+from oncall.model.errors import ErrorCode, OncallError, Retryable, Terminal
 from oncall.model.incident import IncidentStatus, PendingApproval
 from oncall.model.names import Queue, SearchAttribute
 from oncall.model.report import IncidentReport
 
 RPC_TIMEOUT = timedelta(seconds=10)
+AT_ONCE = 16
+"""Incidents that are asked at the same time when all are."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,14 @@ class Opened:
     joined: bool
 
 
+@dataclass(frozen=True)
+class Everywhere(Generic[Answer]):
+    """What the running incidents answered, newest first, and the ids of those that did not answer."""
+
+    answers: tuple[Answer, ...]
+    silent: tuple[str, ...]
+
+
 @asynccontextmanager
 async def _boundary(what: str) -> AsyncIterator[None]:
     try:
@@ -48,6 +69,10 @@ async def _boundary(what: str) -> AsyncIterator[None]:
         raise Retryable(
             ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: the workflow did not answer: {error.message}"
         ) from None
+    except WorkflowFailureError as error:
+        raise Terminal(ErrorCode.INTERNAL, f"{what} ended without a report: {error.cause}") from None
+    except ValidationError:
+        raise Terminal(ErrorCode.INTERNAL, f"{what}: its answer is not one of this version") from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise Terminal(ErrorCode.NOT_FOUND, f"{what} does not exist") from None
@@ -108,19 +133,52 @@ async def approvals(client: Client, incident_id: str) -> tuple[PendingApproval, 
         found = await _handle(client, incident_id).query(
             names.QUERY_APPROVALS, result_type=list[PendingApproval], rpc_timeout=RPC_TIMEOUT
         )
-    return tuple(found)
+    # A workflow may only ask about itself: what an impostor says in another's name would make that one ambiguous.
+    return tuple(pending for pending in found if pending.incident_id == incident_id)
 
 
 async def running(client: Client) -> list[str]:
     """The ids of the incidents that run now, newest first."""
-    query = f"WorkflowType = '{names.INCIDENT_WORKFLOW}' AND ExecutionStatus = 'Running'"
+    # The queue as well: anybody who may start workflows can start one of this type where no worker of ours polls.
+    query = (
+        f"WorkflowType = '{names.INCIDENT_WORKFLOW}' AND ExecutionStatus = 'Running'"
+        f" AND TaskQueue = '{Queue.ORCHESTRATE}'"
+    )
     async with _boundary("the list of incidents"):
         return [execution.id async for execution in client.list_workflows(query, rpc_timeout=RPC_TIMEOUT)]
 
 
-async def all_approvals(client: Client) -> tuple[PendingApproval, ...]:
+async def everywhere(client: Client, ask: Callable[[Client, str], Awaitable[Answer]]) -> Everywhere[Answer]:
+    """`ask` of every running incident, AT_ONCE at a time. One that does not answer keeps nobody else from answering.
+
+    Raises Retryable(TEMPORAL_UNREACHABLE) only when the incidents cannot even be listed.
+    """
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(incident_id: str) -> Answer | OncallError:
+        async with places:
+            try:
+                return await ask(client, incident_id)
+            except OncallError as error:
+                return error
+
+    found = await running(client)
+    answers = await asyncio.gather(*(one(incident_id) for incident_id in found))
+    return Everywhere(
+        tuple(answer for answer in answers if not isinstance(answer, OncallError)),
+        # One that has closed since it was listed is not silent.
+        tuple(
+            incident_id
+            for incident_id, answer in zip(found, answers, strict=True)
+            if isinstance(answer, OncallError) and answer.code is not ErrorCode.NOT_FOUND
+        ),
+    )
+
+
+async def all_approvals(client: Client) -> Everywhere[PendingApproval]:
     """What waits for a human anywhere."""
-    return tuple([waiting for incident in await running(client) for waiting in await approvals(client, incident)])
+    asked = await everywhere(client, approvals)
+    return Everywhere(tuple(waiting for answer in asked.answers for waiting in answer), asked.silent)
 
 
 async def decide(client: Client, incident_id: str, decision: Decision) -> None:
@@ -147,6 +205,34 @@ async def report(client: Client, incident_id: str) -> IncidentReport:
             names.QUERY_REPORT, result_type=IncidentReport, rpc_timeout=RPC_TIMEOUT
         )
     return found
+
+
+async def result(client: Client, incident_id: str, run_id: str, timeout_s: float) -> IncidentReport:
+    """The report of a run that is about to close, once its workflow has completed and its history is whole.
+
+    Raises Retryable(TEMPORAL_UNREACHABLE) when that takes longer than `timeout_s`, Terminal(INTERNAL) when the workflow
+    failed or was terminated.
+    """
+    async with _boundary(f"incident {incident_id}"):
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await _handle(client, incident_id, run_id).result()
+        except TimeoutError:
+            message = f"incident {incident_id} did not complete within {timeout_s:.0f} s; is a worker running?"
+            raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, message) from None
+
+
+async def record(client: Client, incident_id: str) -> tuple[IncidentReport, str | None]:
+    """The report and, once the workflow has completed, its whole history as `history_json` gives it; else None.
+
+    A phase of `closed` is not enough: the workflow still writes its report then.
+    """
+    async with _boundary(f"incident {incident_id}"):
+        description = await _handle(client, incident_id).describe(rpc_timeout=RPC_TIMEOUT)
+        if description.status is WorkflowExecutionStatus.COMPLETED:
+            run = _handle(client, incident_id, description.run_id)
+            return await run.result(), (await run.fetch_history()).to_json()
+    return await report(client, incident_id), None
 
 
 async def history_json(client: Client, incident_id: str, run_id: str | None = None) -> str:
