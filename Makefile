@@ -7,6 +7,8 @@ UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/uv)
 RUN := $(UV) run --frozen --no-sync
 # The Python that is here; nothing is fetched but packages, and nothing is kept outside when HOME cannot be written.
 export UV_PYTHON_DOWNLOADS := never
+# The certificates that the machine trusts, as its other clients do.
+export UV_SYSTEM_CERTS ?= 1
 export UV_LINK_MODE ?= copy
 ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
 export UV_CACHE_DIR ?= $(CURDIR)/.tools/cache
