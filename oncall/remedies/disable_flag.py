@@ -185,10 +185,15 @@ def _values(state: FlagState) -> dict[str, Any]:
     return {
         "enabled": state.enabled,
         "version": state.version,
-        "updated_at": state.updated_at[:64],
-        "updated_by": state.updated_by[:200],
+        "updated_at": _text(state.updated_at, 64),
+        "updated_by": _text(state.updated_by, 200),
         "clients": len(state.recent()),
     }
+
+
+def _text(untrusted: str, length: int) -> str:
+    """What may be kept of the service's own words: they go into history, the ledger and a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in untrusted[:length])
 
 
 def _effect(state: FlagState) -> Effect:

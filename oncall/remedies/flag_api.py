@@ -11,18 +11,22 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import httpx
-from pydantic import AwareDatetime, BaseModel, ConfigDict, SecretStr, StrictBool, StrictInt, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, StrictBool, StrictInt, ValidationError
 
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 3.0
 MAX_ANSWER_BYTES = 1 << 20
+MAX_CLIENTS = 10_000
 RECENT = timedelta(seconds=5)
+
+Version = Annotated[StrictInt, Field(ge=0, le=2**53 - 1)]
+"""A flag's version, which goes into the ledger: larger ones have no canonical JSON."""
 
 
 class Ambiguous(Exception):
@@ -42,22 +46,25 @@ class FlagClient(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    version: StrictInt
+    version: Version
     seen_at: AwareDatetime
 
 
 class FlagState(BaseModel):
-    """One flag in one region. `read_at` is the service's own time of the answer, so that clock skew does not count."""
+    """One flag in one region. `read_at` is the service's own time of the answer, so that clock skew does not count.
+
+    The strings are the service's, as long as it likes: bound them before they are kept.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     key: str
     region: str
     enabled: StrictBool
-    version: StrictInt
+    version: Version
     updated_at: str
     updated_by: str
-    clients: tuple[FlagClient, ...] = ()
+    clients: tuple[FlagClient, ...] = Field(default=(), max_length=MAX_CLIENTS)
     replayed: StrictBool = False
     read_at: AwareDatetime
 

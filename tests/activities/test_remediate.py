@@ -11,6 +11,7 @@ With the real broker and ledger, a Connect server over HTTP, a flag server over 
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -57,12 +58,20 @@ def postgres() -> Iterator[Cluster]:
 
 
 class Dying(WriteBroker):
-    """The real broker in a worker that dies at a moment: `after_begin` or `before_end`, once."""
+    """The real broker in a worker that dies at a moment, once, or whose ledger's rows turn out to be damaged.
+
+    `dies` is `after_begin` or `before_end`, `breaks` is `begin` or `end`.
+    """
 
     dies: str = ""
+    breaks: str = ""
 
     def begin(self, claim: Claim, detail: dict[str, Any]) -> None:
+        if self.breaks == "begin":
+            damage(self._ledger, "claim")
         super().begin(claim, detail)
+        if self.breaks == "end":
+            damage(self._ledger, "claim")
         self._perhaps("after_begin")
 
     def end(self, claim: Claim, result: ActionResult) -> ActionResult:
@@ -73,6 +82,13 @@ class Dying(WriteBroker):
         if self.dies == moment:
             self.dies = ""
             raise RuntimeError("canary-died")
+
+
+def damage(ledger: Ledger, kind: str) -> None:
+    """Changes the row of that kind, which the triggers forbid, so that its hash is not its own any more."""
+    with contextlib.closing(sqlite3.connect(ledger._path)) as connection, connection:
+        connection.execute("DROP TRIGGER entries_no_update")
+        assert connection.execute("UPDATE entries SET body = '{}' WHERE kind = ?", (kind,)).rowcount == 1
 
 
 @dataclass
@@ -90,11 +106,11 @@ class World:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _vaults: list[Vault] = field(default_factory=list)
 
-    def broker(self) -> Dying:
+    def broker(self, policy: Policy = POLICY) -> Dying:
         """A worker's broker, freshly started: nothing cached, only the ledger remembers."""
         vault = Vault(self.connect_url, self.token)
         self._vaults.append(vault)
-        return Dying(vault, self.ledger, self.trusted, POLICY, self.now)
+        return Dying(vault, self.ledger, self.trusted, policy, self.now)
 
     def task(self, parameters: Parameters, approved: bool = True, **changes: Any) -> RemediateIn:
         """A request for these parameters, decided by the person."""
@@ -126,6 +142,10 @@ class World:
     def kinds(self) -> list[str]:
         """What the ledger holds, releases apart."""
         return [entry.kind.value for entry in self.ledger.entries() if entry.kind is not EntryKind.RELEASE]
+
+    def damage(self, kind: str) -> None:
+        """Changes the row of that kind behind the ledger's back."""
+        damage(self.ledger, kind)
 
     async def close(self) -> None:
         for vault in self._vaults:
@@ -349,6 +369,53 @@ async def test_picked_up_after_the_grant_has_ended_is_unknown_and_writes_nothing
     result = await world.run(task)
     assert (result.outcome, result.error_code) == (Outcome.UNKNOWN, "grant_expired")
     assert not world.flags.writes
+
+
+@pytest.mark.parametrize("newer", [POLICY.model_copy(update={"version": 2}), Policy(version=3)])
+async def test_picked_up_under_a_newer_policy_is_unknown_and_writes_nothing(world: World, newer: Policy) -> None:
+    task, broker = world.task(FLAG), world.broker()
+    broker.dies = "before_end"
+    with pytest.raises(ApplicationError):
+        await world.run(task, broker)
+    result = await world.run(task, world.broker(newer))
+    assert (result.outcome, result.error_code, result.verified) == (Outcome.UNKNOWN, "policy_forbids", False)
+    assert len(world.flags.writes) == 1, "the first attempt's"
+
+
+async def test_what_began_is_unknown_when_its_approver_may_not_decide_any_more(world: World, tmp_path: Path) -> None:
+    task, broker = world.task(FLAG), world.broker()
+    broker.dies = "before_end"
+    with pytest.raises(ApplicationError):
+        await world.run(task, broker)
+    world.trusted = approvers(Person.create(tmp_path, "grace"))
+    result = await world.run(task)
+    assert (result.outcome, result.error_code) == (Outcome.UNKNOWN, "not_an_approver")
+    assert "an earlier attempt has begun" in result.detail
+    assert not world.flags.enabled, "it did apply: refused would have been a lie"
+
+
+@pytest.mark.parametrize("kind", ["claim", "effect_begin", "effect_end"])
+async def test_a_broken_ledger_leaves_the_outcome_unknown(world: World, kind: str) -> None:
+    task, broker = world.task(FLAG), world.broker()
+    if kind == "effect_end":
+        await world.run(task, broker)
+    else:
+        broker.dies = "before_end"
+        with pytest.raises(ApplicationError):
+            await world.run(task, broker)
+    world.damage(kind)
+    result = await world.run(task)
+    assert (result.outcome, result.error_code) == (Outcome.UNKNOWN, "ledger_broken")
+    assert len(world.flags.writes) == 1
+
+
+@pytest.mark.parametrize(("moment", "writes"), [("begin", 0), ("end", 1)])
+async def test_a_ledger_that_breaks_under_an_attempt_leaves_it_unknown(world: World, moment: str, writes: int) -> None:
+    broker = world.broker()
+    broker.breaks = moment
+    result = await world.run(world.task(FLAG), broker)
+    assert (result.outcome, result.error_code, result.verified) == (Outcome.UNKNOWN, "ledger_broken", False)
+    assert len(world.flags.writes) == writes
 
 
 async def test_an_attempt_that_died_among_the_kills_ends_nobody_new(world: World, postgres: Cluster) -> None:

@@ -25,8 +25,9 @@ class FlagClient:
 class FlagServer:
     """One flag in one region. `misbehaviour` is consumed by the next writes, one each.
 
-    Misbehaviours: "drop_after" (applies, then cuts the connection), "drop_before" (cuts it without applying), "500",
-    "500_after", "slow" (longer than the answer timeout), "conflict_before" (somebody else writes first).
+    `lies` replace fields of its answers. Misbehaviours: "drop_after" (applies, then cuts the connection),
+    "drop_before" (cuts it without applying), "500", "500_after", "slow" (longer than the answer timeout),
+    "conflict_before" (somebody else writes first).
     """
 
     key: str = "reads-v2"
@@ -40,6 +41,7 @@ class FlagServer:
     get_status: int | None = None
     remember_keys: bool = True
     clients_die_on_change: bool = False
+    lies: dict[str, Any] = field(default_factory=dict)
     url: str = ""
     raw_paths: list[str] = field(default_factory=list)
     writes: list[dict[str, Any]] = field(default_factory=list)
@@ -77,6 +79,7 @@ class FlagServer:
             "updated_at": self._changed_at.isoformat(),
             "updated_by": self.updated_by,
             "clients": clients,
+            **self.lies,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -18,6 +18,7 @@ from oncall.model.action import DisableFlag
 from oncall.model.errors import ErrorCode, OncallError, Retryable, Terminal
 from oncall.remedies.disable_flag import DisableFlagRemedy
 from oncall.remedies.remedy import Applied, Effect, Reading, Session
+from oncall.trust.canonical import canonical
 from tests.remedies.flag_server import FlagClient, FlagServer, serving
 from tests.remedies.vault import Vault
 
@@ -262,3 +263,27 @@ async def test_an_unwell_service_is_retryable_and_another_flags_answer_refused()
         with pytest.raises(Terminal) as caught:
             await REMEDY.precheck(DisableFlag(region="us-east-1", flag="other", expected_version=7), session(server))
         assert caught.value.code is ErrorCode.NOT_FOUND
+
+
+async def test_what_a_hostile_service_says_is_bounded_before_it_is_kept() -> None:
+    client = {"instance": "x" * 60, "region": "r", "version": 99, "seen_at": "2999-01-01T00:00:00Z"}
+    long = {"updated_at": "t" * 9_000, "updated_by": "\x1b[2J\u202e\x00\n\ud800" * 9_000, "clients": [client] * 4_000}
+    server = FlagServer(lies={**long, "surprise": "y" * 9_000})
+    async with prechecked(server) as (parameters, s, before):
+        effect = await REMEDY.apply(parameters, s, before)
+        proof = await REMEDY.verify(parameters, s, before, effect)
+    for values in (before.values, effect.values, proof.values):
+        assert len(canonical(values)) < 1_500
+        assert all(text.isprintable() for text in values.values() if isinstance(text, str))
+    assert before.values["clients"] == 4_000
+
+
+@pytest.mark.parametrize(
+    "lies", [{"version": 2**53}, {"version": -1}, {"version": 10**4000}, {"clients": [{}] * 20_000}, {"updated_by": {}}]
+)
+async def test_a_state_that_no_flag_can_have_is_refused(lies: dict[str, object]) -> None:
+    async with serving(FlagServer(lies=lies)) as server:
+        with pytest.raises(Terminal) as caught:
+            await REMEDY.precheck(asks(server), session(server))
+        assert caught.value.code is ErrorCode.TARGET_REFUSED
+        assert len(caught.value.message) < 200
