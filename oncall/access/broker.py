@@ -9,14 +9,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from oncall.access.ledger import EntryKind, Ledger
+from pydantic import TypeAdapter, ValidationError
+
+from oncall.access.ledger import Entry, EntryKind, Ledger
 from oncall.model.access import NAMESPACE_DECISION, AccessKind, AccessRequest, Approvers, Decision
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy, Verdict
 from oncall.rules.approvals import CLOCK_SKEW
-from oncall.trust.requests import decision_bytes, parse_request, policy_digest, request_digest
+from oncall.trust.requests import decision_bytes, parse_request, policy_digest, request_digest, request_text
 from oncall.trust.ssh import Signer, verify
+
+_DECISIONS = TypeAdapter(tuple[Decision, ...])
 
 Clock = Callable[[], datetime]
 
@@ -37,11 +42,21 @@ class Authority:
 
 @dataclass(frozen=True)
 class Approved:
-    """A request that people said yes to, its digest, and who they are."""
+    """A request that people said yes to, its digest, their decisions, and who they are."""
 
     request: AccessRequest
     digest: str
+    decisions: tuple[Decision, ...]
     signers: tuple[Signer, ...]
+
+    def row(self) -> dict[str, Any]:
+        """The body of the ledger's row about it: all that `check_row` needs to believe it again."""
+        return {
+            "request": request_text(self.request),
+            "decisions": [decision.model_dump(mode="json") for decision in self.decisions],
+            "approvers": [signer.person for signer in self.signers],
+            "keys": [signer.fingerprint for signer in self.signers],
+        }
 
 
 def utc_now() -> datetime:
@@ -91,7 +106,22 @@ def check_signed(
     _check_policy(request, authority.policy)
     _check_times(request, now)
     signers = _check_decisions(request, digest, decisions, authority.approvers, now)
-    return Approved(request, digest, signers)
+    return Approved(request, digest, decisions, signers)
+
+
+def check_row(entry: Entry, kind: AccessKind, authority: Authority, now: datetime) -> AccessRequest:
+    """The request in the row of a grant or a claim. A row proves nothing by being there, but by the signatures in it.
+
+    Raises what `check_signed` raises, and Terminal(LEDGER_BROKEN) for a row that no broker wrote.
+    """
+    text = str(entry.body.get("request"))
+    try:
+        decisions = _DECISIONS.validate_python(entry.body.get("decisions"))
+    except ValidationError:
+        raise Terminal(ErrorCode.LEDGER_BROKEN, f"row {entry.seq} of the ledger holds no decisions") from None
+    if request_digest(parse_request(text)) != entry.request_digest:
+        raise Terminal(ErrorCode.LEDGER_BROKEN, f"row {entry.seq} of the ledger is not what its digest says")
+    return check_signed(text, decisions, kind, authority, now).request
 
 
 def check_policy_unchanged(request: AccessRequest, policy: Policy) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Collection
 from pydantic import SecretStr
 
 from oncall.access.broker import (
-    Approved,
     Authority,
     Clock,
     Refusals,
     check,
     check_brakes,
     check_open,
+    check_row,
+    check_signed,
     utc_now,
 )
 from oncall.access.connect import Vault
@@ -22,7 +23,7 @@ from oncall.access.references import Reference
 from oncall.model.access import AccessKind, AccessRequest, Approvers, Decision, Grant
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy
-from oncall.trust.requests import grant_id, parse_request, request_digest, request_text
+from oncall.trust.requests import grant_id, parse_request, request_digest
 
 _ANY_REGION = re.escape("{region}")
 
@@ -30,7 +31,9 @@ _ANY_REGION = re.escape("{region}")
 class ReadBroker:
     """Opens grants and releases their secrets to the agents of this worker process.
 
-    The ledger knows which grants exist, so that any worker that shares it can serve them. `references` is the read set
+    The ledger knows which grants exist, so that any worker that shares it can serve them, once it has verified the
+    signatures in the grant's row: a row proves nothing by being there. A grant lives on under a changed policy as long
+    as that still says approve to reading. `references` is the read set
     that this worker is configured with: nothing outside it is ever opened. In it, a part written `{region}` stands for
     any one part, for the regions are known only once telemetry is read.
     """
@@ -78,11 +81,12 @@ class ReadBroker:
 
         Expiry and revocation are checked every time; the ledger has one release per grant, reference and process,
         written before the secret is looked up. Raises Terminal: GRANT_UNKNOWN, GRANT_SCOPE, GRANT_EXPIRED,
-        GRANT_REVOKED, HALTED, and what `Vault.resolve` raises.
+        GRANT_REVOKED, HALTED, what `check` raises when the grant's signatures do not hold, and what `Vault.resolve`
+        raises.
         """
         try:
             request = self._granted(grant_digest)
-            if reference not in request.references:
+            if reference not in request.references or not self._in_read_set(reference):
                 raise Terminal(ErrorCode.GRANT_SCOPE, f"{reference[:200]!r} is not part of the grant")
             self._check_still_open(grant_digest, request)
         except Terminal as refusal:
@@ -102,6 +106,7 @@ class ReadBroker:
         digest = request_digest(parse_request(text))
         existing = await asyncio.to_thread(self._ledger.find, EntryKind.GRANT, digest)
         if existing is not None:
+            check_signed(text, decisions, AccessKind.READ, self._authority, self._clock())
             request = self._granted(digest)
             check_open(self._ledger, digest, request, self._clock())
             return _grant(digest, request)
@@ -113,7 +118,7 @@ class ReadBroker:
                 ErrorCode.GRANT_SCOPE, "not in this worker's read set: " + ", ".join(name[:200] for name in outside[:5])
             )
         await self._resolve_all(approved.request.references)
-        await asyncio.to_thread(self._ledger.append_once, EntryKind.GRANT, digest, _body(approved))
+        await asyncio.to_thread(self._ledger.append_once, EntryKind.GRANT, digest, approved.row())
         return _grant(digest, approved.request)
 
     def _in_read_set(self, reference: str) -> bool:
@@ -140,9 +145,7 @@ class ReadBroker:
             entry = self._ledger.find(EntryKind.GRANT, digest)
             if entry is None:
                 raise Terminal(ErrorCode.GRANT_UNKNOWN, f"the ledger has no grant {digest[:100]!r}")
-            request = parse_request(str(entry.body.get("request")))
-            if request_digest(request) != digest or request.kind is not AccessKind.READ:
-                raise Terminal(ErrorCode.LEDGER_BROKEN, "a grant in the ledger is not what its digest says")
+            request = check_row(entry, AccessKind.READ, self._authority, self._clock())
             # A grant's row never changes; only what may end it is asked again.
             self._grants[digest] = request
         return request
@@ -177,14 +180,6 @@ class ReadBroker:
                 self._vault.forget(Reference.parse(ended))
         what = f"reveal to {holder[:200]}"
         await asyncio.to_thread(self._refused_reveals.of_digest, digest, refusal, what, reference)
-
-
-def _body(approved: Approved) -> dict[str, object]:
-    return {
-        "request": request_text(approved.request),
-        "approvers": [signer.person for signer in approved.signers],
-        "keys": [signer.fingerprint for signer in approved.signers],
-    }
 
 
 def _grant(digest: str, request: AccessRequest) -> Grant:

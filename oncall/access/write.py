@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr, ValidationError
 
 from oncall.access.broker import (
     Authority,
@@ -13,6 +13,7 @@ from oncall.access.broker import (
     check,
     check_open,
     check_policy_unchanged,
+    check_row,
     check_signed,
     utc_now,
 )
@@ -24,8 +25,6 @@ from oncall.model.action import ActionResult
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.policy import Policy
 from oncall.trust.requests import action_digest, parse_request, request_digest
-
-_DECISIONS = TypeAdapter(tuple[Decision, ...])
 
 
 @dataclass(frozen=True)
@@ -152,13 +151,7 @@ class WriteBroker:
             await asyncio.to_thread(check_open, self._ledger, digest, approved.request, self._clock())
             for reference in approved.request.references:
                 Reference.parse(reference)
-            body = {
-                "request": text,
-                "decisions": [decision.model_dump(mode="json") for decision in decisions],
-                "action_digest": action_digest_of(approved.request),
-                "approvers": [signer.person for signer in approved.signers],
-                "keys": [signer.fingerprint for signer in approved.signers],
-            }
+            body = {**approved.row(), "action_digest": action_digest_of(approved.request)}
             _, first = await asyncio.to_thread(self._ledger.append_once, EntryKind.CLAIM, digest, body)
             if first:
                 return Claim(approved.request, digest, False, None, None)
@@ -182,15 +175,7 @@ class WriteBroker:
         if entry is None:
             raise Terminal(ErrorCode.GRANT_UNKNOWN, f"the ledger has no claim {digest[:100]!r}")
         # From the ledger, not from the claim object: what was signed decides, whoever built the object.
-        text = str(entry.body.get("request"))
-        try:
-            decisions = _DECISIONS.validate_python(entry.body.get("decisions"))
-        except ValidationError:
-            raise Terminal(ErrorCode.LEDGER_BROKEN, "a claim in the ledger holds no decisions") from None
-        if request_digest(parse_request(text)) != digest:
-            raise Terminal(ErrorCode.LEDGER_BROKEN, "a claim in the ledger is not what its digest says")
-        # A row proves nothing by being there: it counts as far as the signatures in it do.
-        return check_signed(text, decisions, AccessKind.WRITE, self._authority, self._clock()).request
+        return check_row(entry, AccessKind.WRITE, self._authority, self._clock())
 
     def _check_usable(self, digest: str, request: AccessRequest) -> None:
         check_policy_unchanged(request, self._authority.policy)

@@ -1,4 +1,4 @@
-"""Contract: whoever can append rows to the ledger, but signs nothing, opens nothing: no claim, no secret, no beginning.
+"""Contract: whoever can append rows to the ledger, but signs nothing, opens nothing: no grant, no claim, no secret.
 
 The ledger's file is shared with workers that may only read, so a row proves nothing by being there.
 """
@@ -14,7 +14,7 @@ from oncall.model.action import ActionResult, KillQueries, Outcome, target_of
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy
 from oncall.trust.requests import policy_digest, request_digest, request_text
-from tests.access.approving import POLICY, WRITE_KEY, World, decide
+from tests.access.approving import POLICY, READ_KEY, WRITE_KEY, World, decide
 from tests.trust.ssh_keys import ssh_key
 
 BEGUN, ENDED = (EntryKind.EFFECT_BEGIN,), (EntryKind.EFFECT_BEGIN, EntryKind.EFFECT_END)
@@ -135,3 +135,51 @@ async def test_a_beginning_of_another_shape_is_a_broken_ledger(world: World) -> 
     with pytest.raises(Terminal) as caught:
         await world.writer().claim(request_text(request), (yes,))
     assert caught.value.code is ErrorCode.LEDGER_BROKEN
+
+
+async def test_what_really_began_is_not_handed_to_whoever_brings_no_yes(world: World) -> None:
+    request, broker = world.write_request(), world.writer()
+    broker.begin(await broker.claim(request_text(request), (decide(request),)), {"version": 3})
+    for decisions in ((), (decide(request, ssh_key("mallory")),)):
+        with pytest.raises(Terminal) as caught:
+            await world.writer().claim(request_text(request), decisions)
+        assert caught.value.code in (ErrorCode.SIGNATURE_REFUSED, ErrorCode.NOT_AN_APPROVER)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+async def test_a_forged_grant_opens_nothing_to_read(world: World, signed: bool) -> None:
+    request = world.read_request()
+    decisions = (decide(request, ssh_key("mallory")),) if signed else ()
+    code = ErrorCode.NOT_AN_APPROVER if signed else ErrorCode.SIGNATURE_REFUSED
+    body = {
+        "request": request_text(request),
+        "decisions": [decision.model_dump(mode="json") for decision in decisions],
+        "approvers": ["alice"],
+        "keys": [],
+    }
+    world.ledger.append(EntryKind.GRANT, request_digest(request), body)
+    with pytest.raises(Terminal) as caught:
+        await world.reader().open_grant(request_text(request), decisions)
+    assert caught.value.code is code
+    with pytest.raises(Terminal) as caught:
+        await world.reader().reveal(request_digest(request), READ_KEY, "an agent")
+    assert caught.value.code is code
+    assert world.server.paths == []
+
+
+async def test_an_open_grant_is_not_handed_to_whoever_brings_no_yes(world: World) -> None:
+    request = world.read_request()
+    await world.reader().open_grant(request_text(request), (decide(request),))
+    with pytest.raises(Terminal) as caught:
+        await world.reader().open_grant(request_text(request), ())
+    assert caught.value.code is ErrorCode.SIGNATURE_REFUSED
+
+
+async def test_a_signed_grant_that_was_put_into_the_ledger_reveals_only_this_workers_read_set(world: World) -> None:
+    request = world.read_request(references=(WRITE_KEY, READ_KEY))
+    body = {"request": request_text(request), "decisions": [decide(request).model_dump(mode="json")]}
+    world.ledger.append(EntryKind.GRANT, request_digest(request), body)
+    with pytest.raises(Terminal) as caught:
+        await world.reader().reveal(request_digest(request), WRITE_KEY, "an agent")
+    assert caught.value.code is ErrorCode.GRANT_SCOPE
+    assert world.server.paths == []
