@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from oncall.trust.requests import abort_bytes
 
 CONFIRM_S = 10.0
 _POLL_S = 0.2
+_REFUSED = re.compile(r"\borders? to abort (?:was|were) refused\b")
 
 
 @click.command()
@@ -92,5 +94,5 @@ def said(before: IncidentReport, now: IncidentReport) -> Became | None:
         return Became("closed", f"the incident closed before it could be stopped: {now.status}")
     if honoured:
         return Became("stopping", honoured)
-    refused = next((note for note in new if note.startswith("an order to abort")), "")
+    refused = next((note for note in new if _REFUSED.search(note)), "")
     return Became("refused", refused) if refused else None

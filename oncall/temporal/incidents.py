@@ -37,7 +37,7 @@ from oncall.model.names import Queue, SearchAttribute
 from oncall.model.report import IncidentReport
 
 RPC_TIMEOUT = timedelta(seconds=10)
-AT_ONCE = 16
+AT_ONCE = 64
 """Incidents that are asked at the same time when all are."""
 
 Answer = TypeVar("Answer")

@@ -9,16 +9,15 @@ import stat
 from pathlib import Path
 
 import pytest
-import yaml
-from temporalio.testing import WorkflowEnvironment
 
-from oncall.cli import approve, deciding, keys
+from oncall.cli import approve, deciding
 from oncall.cli.request_view import read_pending, what_is_asked
 from oncall.model.access import AccessRequest
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.incident import Ending, PendingApproval
 from oncall.trust import requests
 from tests.cli.command import Ran, oncall
+from tests.cli.desk import Desk, Evidenced
 from tests.people import Person, approvers
 from tests.workflows.conftest import Incident, Open, incident, people
 from tests.workflows.scripted import Script
@@ -28,31 +27,12 @@ __all__ = ["incident", "people"]  # fixtures of the workflows' tests: a real ser
 People = tuple[Person, Person]
 
 
-class Desk:
-    """A folder from which somebody answers: configuration, approvers, and the server's address."""
-
-    def __init__(self, folder: Path, env: WorkflowEnvironment, *known: Person) -> None:
-        self.folder = folder
-        for person in known:
-            keys.add_approver(folder / "approvers", person.name, person.public)
-        settings = {
-            "state": "state",
-            "approvers": "approvers",
-            "policy": "policy.yaml",
-            "connect": {"url": "http://127.0.0.1:1"},
-            "sources": {"telemetry": "telemetry"},
-        }
-        (folder / "oncall.yaml").write_text(yaml.safe_dump(settings))
-        self._env = {"TEMPORAL_ADDRESS": env.client.service_client.config.target_host}
-
-    async def __call__(self, *arguments: str) -> Ran:
-        return await oncall(self.folder, *arguments, env=self._env)
-
-
 @pytest.mark.timeout(240)  # sixteen commands, each a process
 async def test_what_waits_is_shown_signed_and_confirmed(incident: Open, people: People, tmp_path: Path) -> None:
     alice, mallory = people
-    running: Incident = await incident(Script(approvers(alice)))
+    script = Evidenced(approvers(alice), state=tmp_path / "state")
+    script.hold_report.set()
+    running: Incident = await incident(script)
     (read,) = await running.waiting()
     desk = Desk(tmp_path, running.env, alice)
 
@@ -109,6 +89,44 @@ async def test_what_waits_is_shown_signed_and_confirmed(incident: Open, people: 
     missing = await desk("report", "incident-none")
     assert missing.code == 2
     assert "incident-none does not exist" in missing.error
+
+
+@pytest.mark.timeout(120)
+async def test_a_change_without_evidence_is_not_signed_and_a_no_needs_none(
+    incident: Open, people: People, tmp_path: Path
+) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice)))  # whose synthesis no worker has signed
+    await running.decide(alice, (await running.waiting())[0], True)
+    flag, kill = await running.waiting(2)
+    desk = Desk(tmp_path / "here", running.env, alice)
+    (tmp_path / "here" / "state" / "blobs").mkdir(parents=True)
+    for flags in ((), ("--unverified-evidence",)):
+        refused = await desk("approve", flag.request_id, "--key", str(alice.key), *flags)
+        assert refused.code == 1
+        assert "not signing: no blob" in refused.error
+    assert (await desk("deny", kill.request_id, "--key", str(alice.key))).code == 0
+    elsewhere = Desk(tmp_path / "elsewhere", running.env, configured=False)
+    refused = await elsewhere("approve", flag.request_id, "--key", str(alice.key))
+    assert refused.code == 1
+    assert "no oncall.yaml here" in refused.error
+    signed = await elsewhere("approve", flag.request_id, "--key", str(alice.key), "--unverified-evidence")
+    assert signed.code == 0
+    assert "without having verified" in signed.stderr
+    assert [entry.decision for entry in (await running.report()).access] == ["approved", "approved", "denied"]
+
+
+async def test_in_a_terminal_a_yes_is_asked_for_unless_given(incident: Open, people: People, tmp_path: Path) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice)))
+    (read,) = await running.waiting()
+    desk = Desk(tmp_path, running.env, alice)
+    command = ("approve", read.request_id, "--key", str(alice.key), "--json")
+    code, output = await desk.typed("n\n", *command)
+    assert (code, json.loads(output)["outcome"]) == (1, "not_signed")
+    assert [waiting.request_id for waiting in await running.waiting()] == [read.request_id]
+    code, output = await desk.typed("y\n", *command)
+    assert (code, json.loads(output)["outcome"]) == (0, "approved")
 
 
 def _pending(request: AccessRequest) -> PendingApproval:
@@ -181,6 +199,9 @@ def test_an_ambiguous_or_short_beginning_is_refused() -> None:
     with pytest.raises(Terminal, match="more than one request"):
         approve.find(waiting, first.request_digest[:20])
     assert approve.find(waiting, first.request_digest) is first
+    for wanted in (first.request_digest, first.request_id):
+        with pytest.raises(Terminal, match="more than one request"):
+            approve.find((first, first.model_copy(update={"incident_id": "incident-2"})), wanted)
     for wanted in ("", "req-", "sha256:", first.request_digest[7:9]):
         with pytest.raises(Terminal, match="no request"):
             approve.find((first,), wanted)

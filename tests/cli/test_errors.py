@@ -116,6 +116,17 @@ def test_temporal_down_is_3_and_says_what_to_set(
     assert json.loads(out)["error"]["code"] == "temporal_unreachable"
 
 
+@pytest.mark.parametrize("form", [("--format", "json"), ("--format=json",)])
+def test_a_report_as_json_fails_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+    code, out, _ = run(capsys, "report", "incident-1", *form)
+    assert code == 3
+    assert json.loads(out)["error"]["code"] == "temporal_unreachable"
+    assert run(capsys, "report", "incident-1", "--format", "md")[1] == ""
+
+
 def test_approve_with_temporal_down_is_3(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(capsys, "keys", "init", "--no-passphrase", "--name", "dana")[0] == 0
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")

@@ -16,6 +16,7 @@ from oncall.cli.postmortem import Evidence, Grid, Paragraph, number, postmortem
 from oncall.cli.record import find_record, load_report, write_record
 from oncall.cli.story import Story
 from oncall.cli.webpage import to_html
+from oncall.model.action import Outcome
 from oncall.model.errors import Terminal
 from oncall.model.report import IncidentReport
 
@@ -206,6 +207,30 @@ def test_a_report_says_all_that_a_reader_asks() -> None:
         "alice",
     ):
         assert said in text, said
+
+
+def _with(outcome: Outcome, **changes: object) -> str:
+    found = report("plainword")
+    action = found.actions[0].model_copy(update={"outcome": outcome})
+    return to_markdown(postmortem(found.model_copy(update={"actions": (action,), "verification": None, **changes})))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ran"),
+    [(Outcome.DENIED, False), (Outcome.SKIPPED, False), (Outcome.FAILED, True), (Outcome.UNKNOWN, True)],
+)
+def test_what_may_have_changed_something_is_never_called_nothing(outcome: Outcome, ran: bool) -> None:
+    text = _with(outcome)
+    assert ("It did not run" in text) is not ran
+    assert ("Nothing was changed" in text) is not ran
+    assert ("look at the target first" in text) is ran
+
+
+def test_what_an_aborted_incident_changed_is_not_called_nothing_nor_an_open_one_s_yet() -> None:
+    assert "Nothing was changed" not in _with(Outcome.SUCCEEDED, status="aborted")
+    running = _with(Outcome.SKIPPED, closed_at=None)
+    assert "It has not ended so far" in running
+    assert "Nothing was changed" not in running
 
 
 def test_numbers_are_short_and_a_missing_one_is_a_dash() -> None:

@@ -12,12 +12,23 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from temporalio.envconfig import ClientConfig
 
-from oncall.cli.stack import ROLES, write_config
+from oncall.cli import settings
+from oncall.cli.settings import RunningStack
+from oncall.cli.stack import MARKER, ROLES, claim, write_config
 from oncall.config import load_config
+from oncall.model.errors import Terminal
 from tests.cli.command import STARTER, oncall
 
 READY_S = 100.0
+FOREIGN = {
+    "TEMPORAL_API_KEY": "for-another-server",
+    "TEMPORAL_NAMESPACE": "production",
+    "TEMPORAL_TLS": "true",
+    "TEMPORAL_TLS_SERVER_NAME": "cloud.example",
+}
+"""What somebody has in their shell whose usual server is another one."""
 
 
 def _family(folder: Path) -> list[str]:
@@ -44,7 +55,7 @@ async def _dev(folder: Path) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, str(STARTER), "dev", "--json", "--seed", "7"),
         cwd=folder,
-        env={**os.environ, "HOME": str(folder), "ONCALL_STATE": str(folder / "state")},
+        env={**os.environ, "HOME": str(folder), "ONCALL_STATE": str(folder / "state"), **FOREIGN},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -59,7 +70,7 @@ async def _urls(process: asyncio.subprocess.Process) -> dict[str, Any]:
 
 @pytest.mark.timeout(240)
 async def test_dev_is_found_by_other_commands_and_stops_without_a_trace(tmp_path: Path) -> None:
-    env = {"ONCALL_STATE": str(tmp_path / "state")}
+    env = {"ONCALL_STATE": str(tmp_path / "state"), **FOREIGN}
     process = await _dev(tmp_path)
     try:
         urls = await _urls(process)
@@ -98,7 +109,8 @@ async def test_dev_is_found_by_other_commands_and_stops_without_a_trace(tmp_path
     assert process.returncode == 0, stderr.decode()
     assert not key.exists()
     await _none_left(tmp_path)
-    after = await oncall(tmp_path, "status", "--json", env={**env, "TEMPORAL_ADDRESS": urls["temporal"]})
+    address = {"ONCALL_STATE": env["ONCALL_STATE"], "TEMPORAL_ADDRESS": urls["temporal"]}
+    after = await oncall(tmp_path, "status", "--json", env=address)
     assert after.code == 3
 
 
@@ -113,6 +125,46 @@ async def test_a_start_that_is_ended_halfway_leaves_nothing_running(tmp_path: Pa
     assert b"Traceback" not in stderr
     await _none_left(tmp_path)
     assert not list((tmp_path / "state" / "dev").glob("approver-*/*")) or number is signal.SIGKILL
+
+
+def test_a_running_stack_is_reached_whatever_server_the_shell_is_set_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "ONCALL_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("ONCALL_STATE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    profile = tmp_path / ".config" / "temporalio" / "temporal.toml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text('[profile.default]\nnamespace = "production"\napi_key = "k"\n')
+    stack = RunningStack(os.getpid(), "127.0.0.1:1", "ui", str(tmp_path / "oncall.yaml"), "key", "admin", "token")
+    (tmp_path / "dev").mkdir()
+    stack.write(tmp_path / "dev" / "stack.json")
+    before = {**os.environ, **FOREIGN}
+    with settings.environment(FOREIGN):
+        assert ClientConfig.load_client_connect_config()["api_key"] == "for-another-server"
+        names = {*os.environ, "ONCALL_CONFIG", "TEMPORAL_ADDRESS", "TEMPORAL_CONFIG_FILE"}
+        with settings.environment({name: os.environ.get(name) for name in names}):
+            assert settings.adopt(lambda _: None) == stack
+            assert ClientConfig.load_client_connect_config() == {"target_host": "127.0.0.1:1", "namespace": "default"}
+        assert dict(os.environ) == before
+
+
+def test_a_folder_with_somebody_s_approvers_is_not_taken(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "approvers").mkdir(parents=True)
+    with pytest.raises(Terminal, match="choose another with --state"):
+        claim(theirs)
+    ledger = tmp_path / "ledger"
+    ledger.mkdir()
+    (ledger / "ledger.db").touch()
+    with pytest.raises(Terminal, match="choose another with --state"):
+        claim(ledger)
+    claim(tmp_path / "ours")
+    (tmp_path / "ours" / "approvers").mkdir()
+    claim(tmp_path / "ours")
+    assert (tmp_path / "ours" / MARKER).exists()
+    assert list(theirs.iterdir()) == [theirs / "approvers"]
 
 
 def test_each_worker_is_told_of_its_own_token_only(tmp_path: Path) -> None:

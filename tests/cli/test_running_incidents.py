@@ -1,0 +1,119 @@
+"""Contract: what the commands say about incidents that run is true, whatever one of them does.
+
+One that never answers hides no other; a record is kept only when it is whole; an order to stop that was honoured,
+refused, too late or not answered is called so.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from oncall.cli.abort import Became, said
+from oncall.model import names
+from oncall.model.incident import Ending, Phase
+from oncall.temporal import incidents
+from tests.cli.desk import Desk, Evidenced
+from tests.cli.test_reports import report
+from tests.people import Person, approvers
+from tests.workflows.conftest import Open, incident, people
+from tests.workflows.scripted import Script
+
+__all__ = ["incident", "people"]  # fixtures of the workflows' tests: a real server and scripted steps
+
+People = tuple[Person, Person]
+
+
+@pytest.mark.timeout(120)
+async def test_one_that_never_answers_hides_no_other(
+    incident: Open, people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice)))
+    (read,) = await running.waiting()
+    client = running.env.client
+    # Both are what anybody who may start workflows can start: input of another kind, and a queue where nobody polls.
+    await client.start_workflow(
+        names.INCIDENT_WORKFLOW, "not an opening", id="incident-stuck", task_queue=names.Queue.ORCHESTRATE
+    )
+    await client.start_workflow(names.INCIDENT_WORKFLOW, "x", id="incident-elsewhere", task_queue="nobody-polls")
+    desk = Desk(tmp_path, running.env, alice)
+    listed = await desk("approvals", "--json")
+    assert listed.code == 0
+    assert [entry["request_id"] for entry in json.loads(listed.stdout)["approvals"]] == [read.request_id]
+    assert "1 running incidents did not answer and are left out: incident-stuck" in listed.stderr
+    looked = await desk("status", "--json")
+    assert [one["phase"] for one in json.loads(looked.stdout)["incidents"]] == ["awaiting_read_approval"]
+    assert (await desk("deny", read.request_id, "--key", str(alice.key))).code == 0
+    await client.get_workflow_handle("incident-stuck").terminate()
+
+
+async def test_an_incident_speaks_for_itself_only(incident: Open, people: People) -> None:
+    running = await incident(Script(approvers(people[0])))
+    (read,) = await running.waiting()
+    assert await incidents.approvals(running.env.client, read.incident_id) == (read,)
+    assert read.incident_id == running.handle.id
+
+
+@pytest.mark.timeout(120)
+async def test_a_record_is_kept_only_once_the_workflow_has_completed(
+    incident: Open, people: People, tmp_path: Path
+) -> None:
+    alice, _ = people
+    script = Evidenced(approvers(alice), state=tmp_path / "state")
+    running = await incident(script)
+    await running.decide(alice, (await running.waiting())[0], False)
+    await running.in_phase(Phase.CLOSED)
+    desk = Desk(tmp_path, running.env, alice)
+    early = json.loads((await desk("report", running.handle.id, "--json")).stdout)
+    assert early["closed_at"] is not None
+    assert early["files"]["history"] is None
+    assert not (tmp_path / "state" / "incidents").exists()
+    script.hold_report.set()
+    await incidents.result(running.env.client, running.handle.id, early["run_id"], 30)
+    late = json.loads((await desk("report", running.handle.id, "--json")).stdout)
+    history = json.loads(Path(late["files"]["history"]).read_text())
+    assert history["events"][-1]["eventType"] == "EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED"
+    assert json.loads(Path(late["files"]["report"]).read_text())["files"] == late["files"]
+
+
+@pytest.mark.timeout(120)
+async def test_an_order_to_stop_is_told_from_one_that_was_refused_or_came_late(
+    incident: Open, people: People, tmp_path: Path
+) -> None:
+    alice, mallory = people
+    running = await incident(Script(approvers(alice)))
+    await running.waiting()
+    desk = Desk(tmp_path, running.env, alice)
+
+    async def order(person: Person) -> tuple[int, str]:
+        ran = await desk("abort", running.handle.id, "--key", str(person.key), "--json")
+        return ran.code, json.loads(ran.stdout)["outcome"]
+
+    assert await order(mallory) == (1, "refused")
+    code, outcome = await order(alice)
+    assert (code, outcome in ("aborted", "stopping")) == (0, True)
+    assert (await running.report()).status == Ending.ABORTED
+    assert await order(alice) == (1, "closed")
+
+
+REFUSED, HONOURED = "2 orders to abort were refused; the last: who?", "aborted by alice: enough"
+
+
+@pytest.mark.parametrize(
+    ("notes", "closed", "status", "became"),
+    [
+        (("old",), False, "investigating", None),
+        (("old", "2 decisions named no request"), False, "investigating", None),
+        (("old", REFUSED, "another"), False, "investigating", Became("refused", REFUSED)),
+        (("old", REFUSED, HONOURED, "another"), False, "remediating", Became("stopping", HONOURED)),
+        (("old", HONOURED), True, "aborted", Became("aborted", HONOURED)),
+        (("old",), True, "resolved", Became("closed", "the incident closed before it could be stopped: resolved")),
+    ],
+)
+def test_what_an_incident_says_to_an_order(
+    notes: tuple[str, ...], closed: bool, status: str, became: Became | None
+) -> None:
+    before = report().model_copy(update={"notes": ("old",), "closed_at": None, "status": "investigating"})
+    moment = report().closed_at if closed else None
+    assert said(before, before.model_copy(update={"notes": notes, "closed_at": moment, "status": status})) == became
