@@ -112,7 +112,7 @@ class KillQueriesRemedy(Remedy[KillQueries]):
 
     async def read_back(self, parameters: KillQueries, session: Session, before: Reading) -> Effect | None:
         """No victim executes the statement any more: ended by an earlier attempt, or by itself."""
-        victims = _victims(before)
+        victims = _victims(parameters, before)
         async with await self._open(parameters, session) as database:
             remaining = await database.count(_STILL_MATCHING, *_conditions(parameters), *victims)
         if remaining:
@@ -122,7 +122,7 @@ class KillQueriesRemedy(Remedy[KillQueries]):
 
     async def apply(self, parameters: KillQueries, session: Session, before: Reading) -> Effect:
         """Ends each victim that still matches, then waits until it is gone, over a new connection when one is lost."""
-        pids, starts = _victims(before)
+        pids, starts = _victims(parameters, before)
         pending = dict(zip(pids, starts, strict=True))
         sent: list[int] = []
         deadline: float | None = None  # set by the first loss after a kill may have been sent
@@ -206,10 +206,12 @@ def _unknown(sent: list[int], detail: str) -> Effect:
     return Effect(applied=Applied.UNKNOWN, values={"terminated": len(sent)}, detail=detail)
 
 
-def _victims(before: Reading) -> tuple[list[int], list[datetime]]:
-    """Pids and backend starts, from the reading as it was recorded."""
+def _victims(parameters: KillQueries, before: Reading) -> tuple[list[int], list[datetime]]:
+    """Pids and backend starts, from the reading as it was recorded: no more than were approved, whoever recorded it."""
     try:
         victims = [(int(v["pid"]), datetime.fromisoformat(v["backend_start"])) for v in before.values["victims"]]
     except (KeyError, TypeError, ValueError):
         raise Terminal(ErrorCode.LEDGER_BROKEN, "the recorded reading names no victims") from None
+    if len(victims) > parameters.max_count:
+        raise Terminal(ErrorCode.LEDGER_BROKEN, "the recorded reading names more victims than were approved")
     return [pid for pid, _ in victims], [start for _, start in victims]

@@ -233,3 +233,16 @@ async def test_a_server_that_accepts_and_says_nothing_is_given_up_in_time(postgr
             async with asyncio.timeout(4):
                 await REMEDY.precheck(kills("42"), session(postgres, server=f"127.0.0.1:{proxy.port}"))
     assert caught.value.code is ErrorCode.TARGET_UNREACHABLE
+
+
+async def test_a_recorded_reading_cannot_widen_what_was_approved(postgres: Cluster) -> None:
+    async with postgres.running(2) as victims:
+        parameters = kills(await postgres.query_id(victims[0]))
+        await asyncio.sleep(1.1)
+        recorded = await REMEDY.precheck(parameters, session(postgres))
+        assert recorded.values["selected"] == 2
+        for attempt in (REMEDY.read_back, REMEDY.apply):
+            with pytest.raises(Terminal) as caught:
+                await attempt(parameters.model_copy(update={"max_count": 1}), session(postgres), recorded)
+            assert caught.value.code is ErrorCode.LEDGER_BROKEN
+        assert await postgres.alive(victims) == 2
