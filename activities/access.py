@@ -1,8 +1,7 @@
 """Opens a READ grant: the broker checks the signed bytes itself, whatever the workflow believes."""
 
-from oncall.access.read import ReadBroker
-
 from activities.implements import implements
+from oncall.access.read import ReadBroker
 from oncall.model.access import Grant
 from oncall.model.steps import OPEN_GRANT, OpenGrantIn
 

@@ -125,7 +125,9 @@ class Answers:
         )
         actions = tuple(action(number) for number in range(self._actions))
         digest = "sha256:" + "1" * 64
-        return steps.Synthesis(diagnosis=diagnosis, actions=actions, observations=(), evidence_digest=digest)
+        return steps.Synthesis(
+            incident_id=task.incident_id, diagnosis=diagnosis, actions=actions, observations=(), evidence_digest=digest
+        )
 
     @implements(steps.REMEDIATE)
     async def remediate(self, task: steps.RemediateIn) -> ActionResult:
