@@ -83,6 +83,12 @@ async def test_what_waits_is_shown_signed_and_confirmed(incident: Open, people: 
     for source in (history, report.incident_id):
         replayed = await desk("replay", source, "--json")
         assert (replayed.code, json.loads(replayed.stdout)["identical"]) == (0, True)
+    # Without its signals it diverges, and Temporal's own log stays out of the one document on stdout.
+    events = json.loads(Path(history).read_text())
+    events["events"] = [e for e in events["events"] if e["eventType"] != "EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED"]
+    (tmp_path / "other.json").write_text(json.dumps(events))
+    diverged = await desk("replay", "other.json", "--json")
+    assert (diverged.code, json.loads(diverged.stdout)["identical"]) == (1, False)
     looked = await desk("status", report.incident_id, "--json")
     assert json.loads(looked.stdout)["status"] == "resolved"
     assert json.loads((await desk("status", "--json")).stdout) == {"incidents": []}
