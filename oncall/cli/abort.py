@@ -13,11 +13,11 @@ import click
 from oncall.cli import loop, settings, sshkeys
 from oncall.cli.exits import ANSWER_IS_NO, DONE
 from oncall.cli.output import Output, json_option
-from oncall.cli.text import plain
 from oncall.model.access import NAMESPACE_ABORT, AbortOrder
 from oncall.model.errors import Retryable, Terminal
 from oncall.model.incident import Ending
 from oncall.model.report import IncidentReport
+from oncall.rules.text import plain
 from oncall.temporal import incidents
 from oncall.temporal.client import connect
 from oncall.trust.requests import abort_bytes

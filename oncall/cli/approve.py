@@ -11,10 +11,10 @@ from oncall.cli.evidence import EvidenceOutOfReach, check_evidence
 from oncall.cli.exits import ANSWER_IS_NO, DONE
 from oncall.cli.output import Output, interactive, json_option, note_silent
 from oncall.cli.request_view import read_pending, view, what_is_asked
-from oncall.cli.text import plain
 from oncall.model.access import AccessRequest, GateStatus
 from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.incident import PendingApproval
+from oncall.rules.text import plain
 from oncall.temporal import incidents
 from oncall.temporal.client import connect
 

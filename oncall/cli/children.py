@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oncall.cli.text import clipped
 from oncall.model.errors import ErrorCode, Retryable
+from oncall.rules.text import clipped
 from oncall.temporal.embedded import die_with_parent
 
 _LINE_BYTES = 1024 * 1024

@@ -12,8 +12,8 @@ from oncall.cli.output import Output, json_option
 from oncall.cli.rehearsal import DemoApprover, clear_leftovers, rehearse
 from oncall.cli.stack import running_stack
 from oncall.cli.story import Story
-from oncall.cli.text import plain
 from oncall.model.access import AccessRequest
+from oncall.rules.text import plain
 
 _WORDS = {"True": "yes", "False": "NO", "None": "–"}
 

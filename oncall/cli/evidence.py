@@ -7,10 +7,10 @@ must propose exactly the action that is asked for.
 
 from activities.evidence import Evidence
 from oncall.blobs.store import BlobStore
-from oncall.cli.text import plain
 from oncall.config import Config
 from oncall.model.access import AccessKind, AccessRequest
 from oncall.model.errors import ErrorCode, OncallError, Terminal
+from oncall.rules.text import plain
 from oncall.temporal.pools import pinned_keys
 
 

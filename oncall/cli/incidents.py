@@ -12,12 +12,12 @@ from oncall.cli.opening import make_opening
 from oncall.cli.output import Output, json_option, note_silent
 from oncall.cli.postmortem import postmortem
 from oncall.cli.record import find_record, load_report, write_record
-from oncall.cli.text import plain
 from oncall.cli.webpage import to_html
 from oncall.model.alert import Severity
 from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.incident import IncidentStatus
 from oncall.model.report import IncidentReport
+from oncall.rules.text import plain
 from oncall.temporal import incidents
 from oncall.temporal.client import connect
 from oncall.temporal.replay import replay as replay_history

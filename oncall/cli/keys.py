@@ -11,10 +11,10 @@ import yaml
 from oncall.cli import settings, sshkeys
 from oncall.cli.files import write_whole
 from oncall.cli.output import Output, interactive, json_option
-from oncall.cli.text import plain
 from oncall.config import load_approvers
 from oncall.model.access import NAMESPACE_ABORT, NAMESPACE_DECISION, NAMESPACE_TRIGGER, Approvers
 from oncall.model.errors import ErrorCode, Terminal
+from oncall.rules.text import plain
 from oncall.trust.allowed_signers import AllowedSigner, parse_allowed_signers
 from oncall.trust.ssh import fingerprint
 

@@ -12,8 +12,8 @@ from typing import NoReturn
 import click
 
 from oncall.cli.exits import ANSWER_IS_NO, DONE, USAGE, exit_code
-from oncall.cli.text import json_line, plain
 from oncall.model.errors import ErrorCode, OncallError
+from oncall.rules.text import json_line, plain
 
 COMMANDS = {
     "abort": "abort",

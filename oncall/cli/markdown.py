@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from oncall.cli.postmortem import Block, Bullets, Evidence, Grid, Heading, Paragraph
-from oncall.cli.text import markdown, plain
+from oncall.rules.text import markdown, plain
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:

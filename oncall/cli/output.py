@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from oncall.cli.text import json_line, plain
+from oncall.rules.text import json_line, plain
 
 PIPED_COLUMNS = 120
 _SILENT_SHOWN = 5

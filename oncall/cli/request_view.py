@@ -11,10 +11,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from oncall.cli.text import plain
 from oncall.model.access import AccessKind, AccessRequest
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.incident import PendingApproval
+from oncall.rules.text import plain
 from oncall.trust.requests import parse_request, request_digest, request_id
 
 

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from oncall.cli.text import plain
 from oncall.model.errors import ErrorCode, Terminal
+from oncall.rules.text import plain
 from oncall.trust.ssh import fingerprint
 
 _INSTALL = "install openssh-client"

@@ -13,11 +13,11 @@ from rich.text import Text
 from oncall.cli.output import Output
 from oncall.cli.postmortem import number
 from oncall.cli.request_view import view, what_is_asked
-from oncall.cli.text import clipped, plain
 from oncall.model.access import AccessRequest
 from oncall.model.coverage import Coverage
 from oncall.model.incident import PendingApproval, Phase
 from oncall.model.report import IncidentReport
+from oncall.rules.text import clipped, plain
 
 _EVIDENCE_SHOWN = 3
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from oncall.cli.postmortem import Block, Bullets, Evidence, Grid, Heading, Paragraph
-from oncall.cli.text import markup, plain
+from oncall.rules.text import markup, plain
 
 # No script, no image, no request: should an escape ever be missing, the page still does nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

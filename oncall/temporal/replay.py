@@ -1,7 +1,7 @@
 """Re-executes a recorded history against today's workflow code."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -29,6 +29,9 @@ async def replay(history_json: str) -> Replayed:
         history = WorkflowHistory.from_json("replayed", history_json)
         if not history.events:
             raise ValueError
+        # The workflow compares its own id with the one that its opening was signed for.
+        started = history.events[0].workflow_execution_started_event_attributes
+        history = replace(history, workflow_id=started.workflow_id or "replayed")
     except (ValueError, json.JSONDecodeError, TypeError, AttributeError, KeyError):
         raise Terminal(ErrorCode.BAD_CONFIG, "not a Temporal history: expected JSON with a list of events") from None
     replayer = Replayer(

@@ -12,11 +12,12 @@ import pytest
 from oncall.cli.abort import Became, said
 from oncall.model import names
 from oncall.model.incident import Ending, Phase
+from oncall.model.report import IncidentReport
 from oncall.temporal import incidents
 from tests.cli.desk import Desk, Evidenced
 from tests.cli.test_reports import report
 from tests.people import Person, approvers
-from tests.workflows.conftest import Open, incident, people
+from tests.workflows.conftest import Incident, Open, incident, people
 from tests.workflows.scripted import Script
 
 __all__ = ["incident", "people"]  # fixtures of the workflows' tests: a real server and scripted steps
@@ -95,6 +96,21 @@ async def test_an_order_to_stop_is_told_from_one_that_was_refused_or_came_late(
     assert (code, outcome in ("aborted", "stopping")) == (0, True)
     assert (await running.report()).status == Ending.ABORTED
     assert await order(alice) == (1, "closed")
+
+
+@pytest.mark.timeout(120)
+async def test_an_incident_that_somebody_signed_replays(incident: Open, people: People, tmp_path: Path) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice)))  # it brings the workers
+    desk = Desk(tmp_path, running.env, alice)
+    signed = ("--key", str(alice.key), "--json")
+    opened = json.loads((await desk("trigger", "--anomaly", "errors", "--severity", "critical", *signed)).stdout)
+    handle = running.env.client.get_workflow_handle(opened["incident_id"], result_type=IncidentReport)
+    (read,) = await Incident(running.env, handle).waiting()
+    assert (await desk("deny", read.request_id, *signed)).code == 0
+    assert (await handle.result()).requester == "alice"
+    replayed = json.loads((await desk("replay", opened["incident_id"], "--json")).stdout)
+    assert (replayed["identical"], replayed["divergence"]) == (True, None)
 
 
 REFUSED, HONOURED = "2 orders to abort were refused; the last: who?", "aborted by alice: enough"

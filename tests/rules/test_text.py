@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oncall.cli.text import clipped, json_line, markdown, markup, plain
+from oncall.rules.text import clipped, json_line, markdown, markup, plain
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202eevil\u2066\u200b\x9b31m\r\n<script>alert(1)</script> [x](javascript:1) `a` | b"
 
