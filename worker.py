@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import sys
 
 from oncall.config import load_config
@@ -29,4 +30,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: tearing down while an abandoned connection attempt is in flight can crash the interpreter, and its
+    # signal would replace our exit code.
+    os._exit(status)
