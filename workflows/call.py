@@ -1,5 +1,6 @@
 """How a workflow runs a step: by its typed name, with the options of its kind, never by importing the activity."""
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -34,9 +35,19 @@ async def call(step: Step[In, Out], arg: In, summary: str) -> Out:
     return await start(step, arg, summary)
 
 
-def failure_code(error: ActivityError) -> tuple[str | None, bool]:
-    """The error code of a failed step, and whether it ran out of time instead of failing."""
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed: its error code and line, or that it ran out of time."""
+
+    code: str | None
+    line: str
+    timed_out: bool
+
+
+def failure(error: ActivityError) -> Failure:
+    """What a failed step says of itself. The line was written to be read: the boundary lets no other through."""
     cause = error.cause
     if isinstance(cause, ApplicationError):
-        return cause.type, False
-    return None, isinstance(cause, TimeoutError)
+        return Failure(cause.type, f"{error.activity_type} failed: {cause.message[:300]} ({cause.type})", False)
+    timed_out = isinstance(cause, TimeoutError)
+    return Failure(None, f"{error.activity_type} {'timed out' if timed_out else 'failed'}", timed_out)

@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from oncall.rules.roster import roster
     from oncall.rules.text import markdown
     from oncall.trust import requests
-    from workflows.call import call, failure_code, start
+    from workflows.call import call, failure, start
     from workflows.journal import Journal
 
 
@@ -60,8 +60,7 @@ class IncidentWorkflow:
         return await self._close(result)
 
     def _failed(self, error: ActivityError) -> Ending:
-        code, timed_out = failure_code(error)
-        self._journal.note(f"step {error.activity_type} {'timed out' if timed_out else f'failed: {code}'}")
+        self._journal.note(failure(error).line)
         return Ending.UNRESOLVED
 
     def _cancelled(self) -> Ending:
@@ -214,7 +213,8 @@ class IncidentWorkflow:
         try:
             finding = await start(steps.INVESTIGATE, task, f"{agent.specialist} · {agent.service} · {agent.region}")
         except ActivityError as error:
-            self._journal.agent_ended(coverage.failure(*failure_code(error)))
+            why = failure(error)
+            self._journal.agent_ended(coverage.failure(why.code, why.timed_out))
             finding = None
         else:
             self._journal.agent_ended(coverage.AgentOutcome.COMPLETED, finding)
@@ -256,13 +256,13 @@ class IncidentWorkflow:
         try:
             return await self._uninterrupted(remedy)
         except ActivityError as error:
-            code, timed_out = failure_code(error)
+            why = failure(error)
             return ActionResult(
                 action_digest=requests.action_digest(action.parameters, action.target),
                 request_digest=gate.request_digest,
                 outcome=Outcome.UNKNOWN,
-                detail="the remedy's worker did not answer in time" if timed_out else "the remedy's worker failed",
-                error_code=code,
+                detail=why.line,
+                error_code=why.code,
             )
 
     async def _uninterrupted(self, remedy: workflow.ActivityHandle[ActionResult]) -> ActionResult:
@@ -283,7 +283,7 @@ class IncidentWorkflow:
         try:
             written = await call(steps.REPORT, steps.ReportIn(report=report), "write the report")
         except ActivityError as error:
-            self._journal.note(f"the report could not be written: {failure_code(error)[0]}")
+            self._journal.note(failure(error).line)
         else:
             self._journal.written(written.path)
         return self._journal.report()

@@ -13,7 +13,7 @@ from oncall.model.action import Action, ActionResult, DisableFlag, KillQueries, 
 from oncall.model.agent import Specialist
 from oncall.model.alert import Alert, Opening, Severity
 from oncall.model.diagnosis import Claim, Conclusion, Diagnosis, RootCause, Suspect
-from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.finding import FindingRef, Health
 from oncall.model.observation import Observation
 from oncall.model.policy import Policy, Rule, Verdict
@@ -102,6 +102,7 @@ class Script:
     improved: bool = True
     outcome: Outcome = Outcome.SUCCEEDED
     failing_agents: int = 0
+    grant_failures: list[OncallError] = field(default_factory=list)
     hold_investigation: asyncio.Event | None = None
     hold_remedy: asyncio.Event | None = None
     calls: dict[str, int] = field(default_factory=dict)
@@ -128,6 +129,8 @@ class Script:
     @implements(steps.OPEN_GRANT)
     async def open_grant(self, task: steps.OpenGrantIn) -> Grant:
         self._called(steps.OPEN_GRANT)
+        if self.grant_failures:
+            raise self.grant_failures.pop(0)
         request = requests.parse_request(task.request)
         digest = requests.request_digest(request)
         return Grant(

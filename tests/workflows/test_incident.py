@@ -12,6 +12,7 @@ from oncall.model.access import NAMESPACE_TRIGGER, Decision, GateStatus
 from oncall.model.action import Outcome
 from oncall.model.alert import Opening
 from oncall.model.diagnosis import Conclusion
+from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.incident import Ending, Phase
 from oncall.model.policy import Policy, Verdict
 from oncall.temporal.replay import replay
@@ -199,6 +200,34 @@ async def test_a_stranger_a_forger_and_a_repeater_change_nothing(
     assert report.access[0].refused_decisions == 3
     assert report.notes == ("1 decisions named no request of this incident",)
     await keep(running, "hostile_decisions", update_goldens)
+
+
+async def test_a_vault_that_is_down_delays_and_loses_nothing(incident: Open, people: People) -> None:
+    alice, _ = people
+    down = Retryable(ErrorCode.VAULT_UNREACHABLE, "the vault at http://v does not answer")
+    script = Script(approvers(alice), conclusion=Conclusion.NO_FAULT, grant_failures=[down, down])
+    running = await incident(script)
+    await running.decide(alice, (await running.waiting())[0], approved=True)
+    assert (await running.report()).status == Ending.NO_FAULT
+    assert script.calls["open_read_grant"] == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        (ErrorCode.VAULT_REFUSED, "the vault at http://v refuses this worker's token"),
+        (ErrorCode.ITEM_MISSING, "1 of 20 do not resolve: vault Infrastructure has no item x"),
+    ],
+)
+async def test_a_grant_that_cannot_open_ends_with_one_line_that_says_why(
+    incident: Open, people: People, code: ErrorCode, line: str
+) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice), grant_failures=[Terminal(code, line)]))
+    await running.decide(alice, (await running.waiting())[0], approved=True)
+    report = await running.report()
+    assert report.status == Ending.UNRESOLVED
+    assert report.notes == (f"open_read_grant failed: {line} ({code})",)
 
 
 async def test_failed_agents_are_counted(incident: Open, people: People) -> None:
