@@ -13,6 +13,9 @@ from temporalio.common import RetryPolicy
 from oncall.model import steps
 from oncall.model.steps import Step
 
+UNLIMITED = 0
+"""Temporal's word for as many attempts as fit into `schedule_to_close`."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -43,15 +46,16 @@ def _seconds(start_to_close: float, schedule_to_close: float, attempts: int, hea
 
 
 OPTIONS: dict[str, Options] = {
-    steps.SURVEY.name: _seconds(10, 300, attempts=20),
-    steps.OPEN_GRANT.name: _seconds(20, 300, attempts=20),
+    # What only waits for another system to come back is tried for half an hour: a human's yes must not be wasted.
+    steps.SURVEY.name: _seconds(10, 1800, attempts=UNLIMITED),
+    steps.OPEN_GRANT.name: _seconds(20, 1800, attempts=UNLIMITED),
     # An agent that has not answered after its tries is missing coverage: the wave waits for it no longer.
     steps.INVESTIGATE.name: _seconds(20, 90, attempts=3),
     steps.SYNTHESIZE.name: _seconds(30, 180, attempts=5),
     # A remedy reads back before it writes again, so a killed worker's attempt can be repeated safely.
     steps.REMEDIATE.name: _seconds(60, 300, attempts=5, heartbeat=10),
     steps.VERIFY.name: _seconds(90, 300, attempts=5, heartbeat=10),
-    steps.REPORT.name: _seconds(20, 300, attempts=20),
+    steps.REPORT.name: _seconds(20, 1800, attempts=UNLIMITED),
 }
 
 
