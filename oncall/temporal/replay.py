@@ -1,6 +1,7 @@
 """Re-executes a recorded history against today's workflow code."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 
 from temporalio.client import WorkflowHistory
@@ -12,6 +13,7 @@ from oncall.temporal.sandbox import runner
 from workflows.incident import IncidentWorkflow
 
 WORKFLOWS = (IncidentWorkflow,)
+_SENTENCE = re.compile(r'message: "(?:\[TMPRL\d+\] )?([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -41,4 +43,10 @@ async def replay(history_json: str) -> Replayed:
     )
     result = await replayer.replay_workflow(history, raise_on_replay_failure=False)
     failure = result.replay_failure
-    return Replayed(failure is None, len(history.events), None if failure is None else str(failure))
+    return Replayed(failure is None, len(history.events), None if failure is None else _readable(str(failure)))
+
+
+def _readable(failure: str) -> str:
+    """The sentence inside the core's dump of a failure: which recorded event met which other command."""
+    sentence = _SENTENCE.search(failure)
+    return sentence[1] if sentence else failure
