@@ -5,6 +5,7 @@ Each stack serves the scenarios that leave the estate's past as they found it.
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -89,6 +90,22 @@ def forms(secret: str) -> set[bytes]:
     }
 
 
+def unwrapped(printed: str) -> bytes:
+    """Terminal output with and without the breaks that a panel puts into long words."""
+    return (printed + re.sub(r"[\s│]+", "", printed)).encode()
+
+
+def payloads(node: Any) -> bytes:
+    """Every payload of a history's JSON, where they stand in base64, as it was before."""
+    if isinstance(node, list):
+        return b"\n".join(payloads(item) for item in node)
+    if not isinstance(node, dict):
+        return b""
+    data = node.get("data")
+    own = base64.b64decode(data) if "metadata" in node and isinstance(data, str) else b""
+    return own + b"\n" + b"\n".join(payloads(item) for item in node.values())
+
+
 def files(root: Path) -> list[Path]:
     """Everything written below a state folder, but for the estate's own tokens and databases."""
     return [p for p in root.rglob("*") if p.is_file() and (root / "estate") not in p.parents]
@@ -128,7 +145,11 @@ async def test_a_false_alarm_touches_nothing_and_a_cascade_is_found_repaired_and
         secrets = concealed(at.stack)
         every_claim_is_cited(report.model_dump(mode="json"))
         printed = "".join(capfd.readouterr())
-        places = {"history": history.encode(), "terminal": printed.encode()}
+        places = {
+            "history": history.encode(),
+            "payloads": payloads(json.loads(history)),
+            "terminal": unwrapped(printed),
+        }
         places |= {str(path): path.read_bytes() for path in files(state)}
     places |= {str(path): path.read_bytes() for path in files(state)}
 
@@ -137,7 +158,7 @@ async def test_a_false_alarm_touches_nothing_and_a_cascade_is_found_repaired_and
     assert any(place.endswith("report.html") for place in places)
     # The search itself works: what is no secret is found where it should be.
     known = report.access[0].request_digest.encode()
-    assert {"history"} <= {place for place, data in places.items() if known in data}
+    assert {"payloads", "terminal"} <= {place for place, data in places.items() if known in data}
     assert any("temporal.db" in place for place, data in places.items() if b"prod-db-readonly" in data)
     leaks = [
         (name, place)
