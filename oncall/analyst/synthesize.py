@@ -104,7 +104,9 @@ def _conclude(
             Conclusion.INCONCLUSIVE,
             f"{where} and {second.place.service} in {second.place.region} stand out alike.",
         )
-    if first.score >= NOTABLE:
+    suffering = max(place.suffering for place in places.values())
+    # A figure that strays while nothing suffers, in errors or latency, is noise: quiet services make it with few requests.
+    if first.score >= NOTABLE and suffering >= NOTABLE:
         return Conclusion.INCONCLUSIVE, f"{where} left its usual range, but not clearly enough to name a cause."
     shared = [place for place in places.values() if place.everywhere >= SEVERE]
     if len({place.region for place in shared}) > 1:
@@ -124,6 +126,8 @@ def _conclude(
             Conclusion.INCONCLUSIVE,
             f"Nothing stands out, but {impaired} of {coverage.planned} agents were partly blind.",
         )
+    if first.score >= NOTABLE:
+        return Conclusion.NO_FAULT, f"Every agent looked; {where} strayed a little, and nothing suffers from it."
     return Conclusion.NO_FAULT, "Every agent looked, and nothing left its usual range."
 
 

@@ -2,6 +2,7 @@
 exist, nothing is named without evidence or below quorum, and "no fault" is said only when all was seen."""
 
 from oncall.analyst.synthesize import synthesize
+from oncall.analyst.thresholds import NOTABLE, SEVERE
 from oncall.model.agent import Specialist
 from oncall.model.coverage import Coverage
 from oncall.model.diagnosis import Conclusion
@@ -77,6 +78,13 @@ async def test_a_quiet_estate_has_no_fault_and_no_action() -> None:
     assert result.diagnosis.abstained
     assert not result.actions
     assert not result.diagnosis.claims
+
+
+async def test_a_figure_that_strays_while_nothing_suffers_is_no_fault() -> None:
+    result = await analysis(window({("north", "back", "cache_hit_rate(%)"): step(20, 0)}, logs={}))
+    assert NOTABLE <= result.diagnosis.ranked[0].score < SEVERE
+    assert result.diagnosis.conclusion is Conclusion.NO_FAULT
+    assert "strayed a little" in result.diagnosis.summary
 
 
 async def test_quiet_but_not_all_seen_is_not_no_fault() -> None:
