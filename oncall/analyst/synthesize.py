@@ -105,7 +105,7 @@ def _conclude(
             f"{where} and {second.place.service} in {second.place.region} stand out alike.",
         )
     suffering = max(place.suffering for place in places.values())
-    # A figure that strays while nothing suffers, in errors or latency, is noise: quiet services make it with few requests.
+    # A figure that strays while nothing suffers, in errors or latency, is noise: a few requests make it.
     if first.score >= NOTABLE and suffering >= NOTABLE:
         return Conclusion.INCONCLUSIVE, f"{where} left its usual range, but not clearly enough to name a cause."
     shared = [place for place in places.values() if place.everywhere >= SEVERE]
