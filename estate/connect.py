@@ -56,6 +56,9 @@ class Vault:
         return _id(self.name)
 
 
+_VAULT = web.RequestKey("vault", Vault)
+
+
 class Connect:
     """The server."""
 
@@ -89,7 +92,7 @@ class Connect:
                 log.write(json.dumps(line) + "\n")
             if mine is None:
                 return _problem(401, "Invalid token signature")
-            request["vault"] = mine
+            request[_VAULT] = mine
         try:
             return await handler(request)
         except web.HTTPException as problem:
@@ -103,7 +106,7 @@ class Connect:
         return web.json_response({"name": "1Password Connect API", "version": "1.7.3", "dependencies": dependencies})
 
     async def _list_vaults(self, request: web.Request) -> web.Response:
-        vault: Vault = request["vault"]
+        vault = request[_VAULT]
         wanted = _wanted(request, "name")
         return web.json_response([self._vault_json(vault)] if wanted in (None, vault.name) else [])
 
@@ -125,7 +128,7 @@ class Connect:
         raise web.HTTPNotFound(text=f"item {wanted} not found in vault {vault.id}")
 
     def _opened(self, request: web.Request) -> Vault:
-        vault: Vault = request["vault"]
+        vault = request[_VAULT]
         wanted = request.match_info["vault"]
         if wanted == vault.id:
             return vault

@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypedDict
 
 UNPRIVILEGED_ID = 65534
 _PR_SET_PDEATHSIG = 1
@@ -67,7 +67,15 @@ def fork(name: str, body: Callable[[], None], log: Path) -> int:
         os._exit(status)
 
 
-def demotion() -> dict[str, object]:
+class Demotion(TypedDict, total=False):
+    """The arguments of `Popen` that `demotion` sets."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def demotion() -> Demotion:
     """Popen arguments that drop root, which PostgreSQL refuses to run as; nothing for an ordinary user."""
     if os.geteuid() != 0:
         return {}
@@ -92,7 +100,7 @@ def spawn_server(command: Sequence[str | Path], output: IO[bytes], death_signal:
         start_new_session=True,
         # Dropping privileges clears the death signal; preexec_fn runs after that.
         preexec_fn=lambda: die_with_parent(death_signal),
-        **demotion(),  # type: ignore[call-overload]
+        **demotion(),
     )
     return process
 

@@ -23,7 +23,7 @@ from typing import Any
 from estate import postgres
 from estate.processes import kill_tree, start_ticks, wait_gone
 
-_MEMORY = Path("/dev/shm")  # noqa: S108
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 _DATA_BYTES = 1_500_000_000  # three times what the clusters come to
 _PREFIX = "estate-"
 

@@ -216,7 +216,10 @@ class Supervisor:
         from estate import load
 
         gateways = {region: url_of(self._listeners[region, GATEWAY]) for region in REGIONS}
-        generate = lambda: asyncio.run(load.generate(gateways, self._rate, self._seed))  # noqa: E731
+
+        def generate() -> None:
+            asyncio.run(load.generate(gateways, self._rate, self._seed))
+
         self._launch(Child("load", lambda: self._only((), generate)))
 
     def _only(self, keep: tuple[Any, ...], body: Callable[[], None]) -> None:
