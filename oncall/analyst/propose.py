@@ -137,6 +137,7 @@ def _kills(root: RootCause, place: Place, places: Mapping[Key, Place], reference
         for _, runaway in _statements(other.observations)
     }
     write = references.database_write.format(region=root.region)
+    doubt = "" if _flags_seen(place) else "; whether a flag starts it could not be seen, so it may come back"
     found = []
     for observation, runaway in _statements(place.observations):
         # What the other regions run just as long is this service's habit, not its fault.
@@ -160,7 +161,7 @@ def _kills(root: RootCause, place: Place, places: Mapping[Key, Place], reference
                 references=tuple(f"{write}/{part}" for part in ("username", "password", "server")),
                 reason=(
                     f"{len(runaway.ages_s)} executions of one statement hold connections of {runaway.database} in"
-                    f" {root.region} for up to {runaway.ages_s[0]:.1f} s; no other region runs it like that"
+                    f" {root.region} for up to {runaway.ages_s[0]:.1f} s; no other region runs it like that{doubt}"
                 ),
                 observations=(observation.id,),
                 manual_steps=(
@@ -170,6 +171,15 @@ def _kills(root: RootCause, place: Place, places: Mapping[Key, Place], reference
             )
         )
     return found
+
+
+def _flags_seen(place: Place) -> bool:
+    return any(
+        instance["flags"] is not None
+        for observation in place.observations
+        if observation.tool == "check_instance_health" and not observation.reproducible
+        for instance in observation.value["instances"]
+    )
 
 
 def grounded(action: Action, observations: Sequence[Observation]) -> bool:

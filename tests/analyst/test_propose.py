@@ -119,6 +119,14 @@ def test_an_instance_whose_flags_are_unknown_yields_nothing() -> None:
     assert actions(observation("check_instance_health", broken)) == ()
 
 
+def test_a_kill_says_when_the_flags_could_not_be_seen() -> None:
+    broken = {"instances": [{"name": "x", "started_at": at(-9), "status": "running", "flags": None}]}
+    [blind] = actions(observation("check_instance_health", broken, name="obs-2"), slow([9.0, 5.0]))
+    [seeing] = actions(health(HABITS), slow([9.0, 5.0]))
+    assert "could not be seen" in blind.reason
+    assert "could not be seen" not in seeing.reason
+
+
 @pytest.mark.parametrize(
     "seen",
     [slow([]), slow([9.0]), slow([0.9, 0.8]), slow([9.0, 8.0], query_id=None), slow([9.0, 8.0], mean_ms=5000)],

@@ -87,6 +87,14 @@ async def test_a_figure_that_strays_while_nothing_suffers_is_no_fault() -> None:
     assert "strayed a little" in result.diagnosis.summary
 
 
+async def test_a_figure_far_out_while_nothing_suffers_is_for_a_human_to_look_at() -> None:
+    result = await analysis(window({("north", "back", "cpu(%)"): step(4, 95)}, logs={}))
+    assert result.diagnosis.ranked[0].score >= SEVERE
+    assert result.diagnosis.conclusion is Conclusion.INCONCLUSIVE
+    assert "nothing suffers" in result.diagnosis.summary
+    assert not result.actions
+
+
 async def test_quiet_but_not_all_seen_is_not_no_fault() -> None:
     result = await analysis(window(), keep=lambda finding: finding.service != "back")
     assert result.diagnosis.conclusion is Conclusion.INCONCLUSIVE
