@@ -83,9 +83,8 @@ async def test_without_measured_recovery_nothing_is_resolved(
 ) -> None:
     alice, _ = people
     running = await incident(Script(approvers(alice), recovered=False, improved=improved))
-    await running.decide(alice, (await running.waiting())[0], approved=True)
-    for request in await running.waiting(2):
-        await running.decide(alice, request, approved=True)
+    await running.approve(alice)
+    await running.approve(alice, 2)
     assert (await running.report()).status == expected
     await keep(running, golden, update_goldens)
 
@@ -96,7 +95,7 @@ async def test_one_denied_action_leaves_manual_steps_and_the_other_runs(
     alice, _ = people
     script = Script(approvers(alice), recovered=False)
     running = await incident(script)
-    await running.decide(alice, (await running.waiting())[0], approved=True)
+    await running.approve(alice)
     flag, kill = await running.waiting(2)
     await running.decide(alice, flag, approved=False, reason="a release depends on it")
     await running.decide(alice, kill, approved=True)
@@ -134,7 +133,7 @@ async def test_without_a_root_cause_no_write_access_is_asked(
     alice, _ = people
     script = Script(approvers(alice), conclusion=conclusion)
     running = await incident(script)
-    await running.decide(alice, (await running.waiting())[0], approved=True)
+    await running.approve(alice)
     report = await running.report()
     assert report.status == ending
     assert len(report.access) == 1
@@ -148,7 +147,7 @@ async def test_nobody_answers_and_nothing_is_changed(
     alice, _ = people
     script = Script(approvers(alice))
     running = await skipping_incident(script)
-    await running.decide(alice, (await running.waiting())[0], approved=True)
+    await running.approve(alice)
     await running.waiting(2)
     await running.env.fast_forward(running.handle, timedelta(minutes=31))
     report = await running.report()
@@ -193,8 +192,7 @@ async def test_a_stranger_a_forger_and_a_repeater_change_nothing(
     assert "open_read_grant" not in script.calls
     await running.decide(alice, read, approved=True)
     await running.decide(alice, read, approved=False)
-    for request in await running.waiting(2):
-        await running.decide(alice, request, approved=True)
+    await running.approve(alice, 2)
     report = await running.report()
     assert report.access[0].decision is GateStatus.APPROVED
     assert report.access[0].refused_decisions == 3
@@ -207,7 +205,7 @@ async def test_a_vault_that_is_down_delays_and_loses_nothing(incident: Open, peo
     down = Retryable(ErrorCode.VAULT_UNREACHABLE, "the vault at http://v does not answer")
     script = Script(approvers(alice), conclusion=Conclusion.NO_FAULT, grant_failures=[down, down])
     running = await incident(script)
-    await running.decide(alice, (await running.waiting())[0], approved=True)
+    await running.approve(alice)
     assert (await running.report()).status == Ending.NO_FAULT
     assert script.calls["open_read_grant"] == 3
 
@@ -224,7 +222,7 @@ async def test_a_grant_that_cannot_open_ends_with_one_line_that_says_why(
 ) -> None:
     alice, _ = people
     running = await incident(Script(approvers(alice), grant_failures=[Terminal(code, line)]))
-    await running.decide(alice, (await running.waiting())[0], approved=True)
+    await running.approve(alice)
     report = await running.report()
     assert report.status == Ending.UNRESOLVED
     assert report.notes == (f"open_read_grant failed: {line} ({code})",)
@@ -233,7 +231,7 @@ async def test_a_grant_that_cannot_open_ends_with_one_line_that_says_why(
 async def test_failed_agents_are_counted(incident: Open, people: People) -> None:
     alice, _ = people
     running = await incident(Script(approvers(alice), conclusion=Conclusion.INCONCLUSIVE, failing_agents=3))
-    await running.decide(alice, (await running.waiting())[0], approved=True)
+    await running.approve(alice)
     coverage = (await running.report()).coverage
     assert (coverage.planned, coverage.completed, coverage.failed) == (20, 17, 3)
 
@@ -284,9 +282,8 @@ async def test_a_cancel_never_interrupts_an_action_and_nothing_follows_it(
     hold = asyncio.Event()
     script = Script(approvers(alice), hold_remedy=hold)
     running = await incident(script)
-    await running.decide(alice, (await running.waiting())[0], approved=True)
-    for request in await running.waiting(2):
-        await running.decide(alice, request, approved=True)
+    await running.approve(alice)
+    await running.approve(alice, 2)
     await running.in_phase(Phase.REMEDIATING)
     await running.handle.cancel()
     await asyncio.sleep(0.5)
