@@ -4,11 +4,12 @@ Any path in `oncall.yaml` is relative to the file itself. A mistake is one line:
 """
 
 import os
+import re
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from oncall.model.access import Approvers
 from oncall.model.errors import ErrorCode, Terminal
@@ -31,6 +32,11 @@ class ConnectConfig(Frozen):
     write_token_file: Path | None = None
 
 
+def in_region(template: str, region: str) -> str:
+    """A reference with `{region}` replaced. Nothing else in it has a meaning."""
+    return template.replace("{region}", region)
+
+
 class References(Frozen):
     """Where the credentials are, as `op://` references; `{region}` stands for a region's section."""
 
@@ -41,12 +47,19 @@ class References(Frozen):
     cloudwatch_read: str = "op://Infrastructure/aws-cloudwatch/credential"
     flags_write: str = "op://Infrastructure-Write/config-service"
 
+    @field_validator("*")
+    @classmethod
+    def _a_reference(cls, value: str) -> str:
+        if not re.fullmatch(r"op://[^/]+/[^/]+(/[^/]+)*", value) or set(re.findall(r"\{.*?\}", value)) - {"{region}"}:
+            raise ValueError("expected op://vault/item, with {region} for a region's section and no other braces")
+        return value
+
     def read_set(self, regions: tuple[str, ...]) -> tuple[str, ...]:
         """Every READ reference of these regions: what a human opens when they approve READ access."""
         per_region = (self.database_read, self.cache_read)
         fields = ("username", "password", "server")
         return (
-            *(f"{base.format(region=r)}/{field}" for base in per_region for r in regions for field in fields),
+            *(f"{in_region(base, r)}/{field}" for base in per_region for r in regions for field in fields),
             self.instances_read,
             self.cloudwatch_read,
         )
@@ -75,7 +88,7 @@ class IncidentConfig(Frozen):
 class Config(Frozen):
     """The whole of `oncall.yaml`."""
 
-    tenant: str = "oncall"
+    tenant: str = Field(default="oncall", pattern=r"^[a-z0-9]([a-z0-9._-]{0,253}[a-z0-9])?$")
     state: Path
     approvers: Path
     policy: Path

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import asyncpg
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.frozen import Frozen
-from oncall.probes.deadline import bounded, endpoint
+from oncall.probes.database_address import database_address
+from oncall.probes.deadline import bounded
 
 MAX_STATEMENTS = 50
 TEXT_CHARS = 240
@@ -79,20 +80,24 @@ GROUP BY 1 ORDER BY 1
 """
 _ACTIVE = f"""
 SELECT pid, to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS backend_start,
-       query_id::text AS query_id, usename::text AS role, datname::text AS database,
+       query_id::text AS query_id, coalesce(usename::text, '') AS role, datname::text AS database,
        extract(epoch FROM clock_timestamp() - query_start)::float8 AS age_s,
-       wait_event_type || ':' || wait_event AS wait_event, left(query, 2000) AS text
+       wait_event_type || ':' || wait_event AS wait_event, coalesce(left(query, 2000), '') AS text
 FROM pg_stat_activity
 WHERE datname = $1 AND backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid()
   AND query_start < clock_timestamp() - make_interval(secs => {SLOW_S})
 ORDER BY query_start, pid LIMIT {MAX_STATEMENTS}
 """  # noqa: S608 - constants of this module
+# Without this PostgreSQL hides other roles' sessions instead of refusing: an empty answer would look like calm.
+_SIGHT = "SELECT pg_has_role('pg_read_all_stats', 'USAGE')"
 _TOTALS = """
 WITH mine AS (
     SELECT queryid, calls, total_exec_time, mean_exec_time, max_exec_time, query
-    FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid WHERE datname = $1 AND calls > 0)
+    FROM pg_stat_statements JOIN pg_database ON pg_database.oid = dbid
+    WHERE datname = $1 AND calls > 0 AND queryid IS NOT NULL)
 SELECT queryid::text AS query_id, sum(calls)::int8 AS calls, sum(total_exec_time)::float8 AS total_ms,
-       max(mean_exec_time)::float8 AS mean_ms, max(max_exec_time)::float8 AS max_ms, left(min(query), 2000) AS text
+       max(mean_exec_time)::float8 AS mean_ms, max(max_exec_time)::float8 AS max_ms,
+       coalesce(left(min(query), 2000), '') AS text
 FROM (
     (SELECT * FROM mine ORDER BY total_exec_time DESC LIMIT 4) UNION
     (SELECT * FROM mine ORDER BY mean_exec_time DESC LIMIT 4)) AS top
@@ -117,7 +122,10 @@ async def look(where: str, server: str, username: str, password: SecretStr, data
     Raises PROBE_FAILED: Terminal when the server refuses, Retryable when it is away, full, or slower than the deadline.
     """
     what = f"PostgreSQL in {where}, database {database}"
-    host, port = endpoint(what, server)
+    try:
+        host, port, ssl = database_address(server)
+    except ValueError:
+        raise Terminal(ErrorCode.PROBE_FAILED, f"{what}: the credential's server field is not host[:port]") from None
 
     async def probe() -> Activity:
         connecting = asyncio.ensure_future(
@@ -127,6 +135,7 @@ async def look(where: str, server: str, username: str, password: SecretStr, data
                 user=username,
                 password=password.get_secret_value(),
                 database=database,
+                ssl=ssl,
                 statement_cache_size=0,
                 timeout=_ABANDON_S,
                 server_settings={"application_name": "oncall-probe"},
@@ -147,6 +156,8 @@ async def look(where: str, server: str, username: str, password: SecretStr, data
             except (asyncpg.UndefinedTableError, asyncpg.ObjectNotInPrerequisiteStateError):
                 totals = None
             limit = await connection.fetchval("SELECT current_setting('max_connections')::int")
+            if not await connection.fetchval(_SIGHT):
+                raise Terminal(ErrorCode.PROBE_FAILED, f"{what}: the read role may not see other sessions (pg_monitor)")
         finally:
             # Not close(): saying goodbye politely waits for a server that may be hanging.
             connection.terminate()
@@ -179,5 +190,7 @@ async def _mapped(what: str, probe: Callable[[], Awaitable[Answer]]) -> Answer:
         raise Retryable(ErrorCode.PROBE_FAILED, f"{what}: no connection could be opened") from None
     except asyncpg.PostgresError as error:
         raise Terminal(ErrorCode.PROBE_FAILED, f"{what}: refused to answer ({error.sqlstate})") from None
-    except (OSError, asyncpg.InterfaceError):
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         raise Retryable(ErrorCode.PROBE_FAILED, f"{what}: not reachable") from None
+    except ValidationError:
+        raise Terminal(ErrorCode.PROBE_FAILED, f"{what}: answered what its statistics views never hold") from None

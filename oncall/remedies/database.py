@@ -5,20 +5,17 @@ asyncpg's own exceptions stop here, because they quote user names, statements an
 
 import asyncio
 import contextlib
-import ipaddress
 from collections.abc import AsyncIterator
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from pydantic import SecretStr
 
 from oncall.model.errors import ErrorCode, OncallError, Retryable, Terminal
+from oncall.probes.database_address import database_address
 
 CONNECT_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 1.0
-SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 
 
 class Database:
@@ -48,13 +45,14 @@ class Database:
 async def open_database(
     server: SecretStr, username: SecretStr, password: SecretStr, name: str
 ) -> AsyncIterator[Database]:
-    """A connection to the database `name`. `server` is `host[:port]`, or `postgresql://host[:port]?sslmode=…`.
+    """A connection to the database `name`. `server` is read as `database_address` does.
 
-    Off loopback, TLS is required unless the vault item's own sslmode says otherwise: asyncpg would answer a server
-    that asks for the password in clear. Raises Terminal(BAD_REFERENCE | TARGET_REFUSED | NOT_FOUND) or
-    Retryable(TARGET_UNREACHABLE).
+    Raises Terminal(BAD_REFERENCE | TARGET_REFUSED | NOT_FOUND) or Retryable(TARGET_UNREACHABLE).
     """
-    host, port, ssl = _address(server.get_secret_value())
+    try:
+        host, port, ssl = database_address(server.get_secret_value())
+    except ValueError:
+        raise Terminal(ErrorCode.BAD_REFERENCE, "the database's server field is not host[:port]") from None
     failure: OncallError | None = None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -84,30 +82,6 @@ async def open_database(
             await connection.close(timeout=CLOSE_TIMEOUT_S)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             connection.terminate()
-
-
-def _address(server: str) -> tuple[str, int, Any]:
-    text = server.strip()
-    refused = Terminal(ErrorCode.BAD_REFERENCE, "the database's server field is not host[:port]")
-    try:
-        parts = urlsplit(text if "://" in text else f"postgresql://{text}")
-        host, port = parts.hostname or "", parts.port or 5432
-        modes = parse_qs(parts.query, strict_parsing=bool(parts.query)).get("sslmode", [])
-    except ValueError:
-        raise refused from None
-    unknown = [mode for mode in modes if mode not in SSL_MODES]
-    if parts.scheme not in ("postgresql", "postgres") or not host or parts.username is not None or unknown:
-        raise refused
-    if modes:
-        return host, port, modes[-1]
-    return host, port, "disable" if _loopback(host) else "require"
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _failure(error: Exception) -> OncallError:

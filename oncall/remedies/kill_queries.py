@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
+from oncall.config import in_region
 from oncall.model.action import KillQueries
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.remedies.database import Database, open_database
@@ -185,7 +186,7 @@ class KillQueriesRemedy(Remedy[KillQueries]):
         return Effect(applied=Applied.YES, values=values, detail=f"{len(sent)} executions ended")
 
     async def _open(self, parameters: KillQueries, session: Session) -> AbstractAsyncContextManager[Database]:
-        base = self._reference.replace("{region}", parameters.region)
+        base = in_region(self._reference, parameters.region)
         return open_database(
             server=await session.reveal(f"{base}/server"),
             username=await session.reveal(f"{base}/username"),

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from oncall.model.errors import ErrorCode, OncallError, Retryable, Terminal
 from oncall.probes import deadline, instances, postgres, tcp, valkey
+from oncall.probes.database_address import database_address
 
 CANARY = SecretStr("canary-3f9a")
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -88,9 +89,44 @@ async def test_whatever_a_server_does(name: str, answer: Answer, serve: Callable
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey"])
-@pytest.mark.parametrize("server", ["", "host", ":5432", "host:port", "host:99999"])
+@pytest.mark.parametrize("server", ["", ":5432", "host:port", "host:99999"])
 async def test_a_server_field_that_is_no_address(name: str, server: str) -> None:
     assert isinstance(await failure(PROBES[name](server)), Terminal)
+
+
+@pytest.mark.parametrize(
+    ("server", "address"),
+    [
+        ("127.0.0.1:6000", ("127.0.0.1", 6000, "disable")),
+        ("localhost", ("localhost", 5432, "disable")),
+        ("[::1]:6000", ("::1", 6000, "disable")),
+        ("db.internal:6000", ("db.internal", 6000, "require")),
+        ("10.0.0.7", ("10.0.0.7", 5432, "require")),
+        ("postgresql://db.internal?sslmode=verify-full", ("db.internal", 5432, "verify-full")),
+        ("postgresql://10.0.0.7:6000?sslmode=disable", ("10.0.0.7", 6000, "disable")),
+    ],
+)
+def test_a_password_leaves_the_host_only_under_tls_unless_its_item_says_otherwise(
+    server: str, address: tuple[str, int, str]
+) -> None:
+    assert database_address(server) == address
+
+
+async def test_a_server_that_declines_tls_never_hears_the_password(
+    serve: Callable[[Answer], Awaitable[str]],
+) -> None:
+    heard = bytearray()
+
+    async def decline(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.extend(await reader.read(64))
+        writer.write(b"N")
+        heard.extend(await reader.read(1024))
+
+    address = await serve(decline)
+    await failure(PROBES["postgres"](f"postgresql://{address}?sslmode=require"))
+    assert heard
+    assert CANARY.get_secret_value().encode() not in heard
+    assert b"user" not in heard
 
 
 @pytest.mark.parametrize(
