@@ -57,6 +57,7 @@ class Investigate:
             agent=agent,
             uri=uri,
             as_of=task.as_of,
+            alert_at=task.alert_at,
             lookback_s=self._config.incident.lookback_s,
             telemetry=self._sources.telemetry(task.recording),
             instances_url=self._config.sources.instances,

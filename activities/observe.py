@@ -5,6 +5,7 @@ from activities.sources import Sources
 from oncall.access.ledger import Ledger
 from oncall.config import Config
 from oncall.model.access import Approvers
+from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy
 from oncall.model.steps import SURVEY, Surveyed, SurveyIn
 from oncall.trust.requests import policy_digest
@@ -22,7 +23,15 @@ class Observe:
 
     @implements(SURVEY)
     async def survey(self, task: SurveyIn) -> Surveyed:
-        """The surroundings of an incident, as of now or as of a recording's alert."""
+        """The surroundings of an incident, as of now or as of a recording's alert.
+
+        Raises Terminal(BAD_CONFIG) for another tenant's incident, before anybody is asked anything.
+        """
+        if task.tenant != self._config.tenant:
+            raise Terminal(
+                ErrorCode.BAD_CONFIG,
+                f"the incident is of tenant {task.tenant!r}, and this worker serves {self._config.tenant!r}",
+            )
         topology = await self._sources.telemetry(task.recording).topology()
         return Surveyed(
             topology=topology,

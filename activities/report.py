@@ -7,6 +7,7 @@ from pathlib import Path
 
 from activities.implements import implements
 from oncall.model.errors import ErrorCode, Retryable
+from oncall.model.names import record_folder
 from oncall.model.steps import REPORT, ReportIn, Written
 
 
@@ -20,22 +21,17 @@ class Report:
     async def write_report(self, task: ReportIn) -> Written:
         """The path written. Writing the same report again replaces it."""
         report = task.report
-        folder = self._state / "incidents" / _safe(report.incident_id) / _safe(report.run_id)
-        path = folder / "report.json"
+        path = self._state / record_folder(report.incident_id, report.run_id) / "report.json"
         await asyncio.to_thread(_write, path, report.model_dump_json(indent=1).encode())
         return Written(path=str(path))
 
 
-def _safe(name: str) -> str:
-    """`name` as one path component: it came from workflow input."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:120] or "_"
-
-
 def _write(path: Path, data: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        # It quotes logs and statements of production: for this user only, like the blobs that it was made from.
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -6,44 +6,52 @@ from collections.abc import Callable
 from activities.evidence import FINDING_TYPE, SYNTHESIS_TYPE, Evidence
 from activities.implements import implements
 from activities.sources import Sources
+from oncall.analyst.recovery import symptoms
 from oncall.analyst.synthesize import synthesize
-from oncall.config import References
+from oncall.config import Config
 from oncall.model.errors import OncallError
 from oncall.model.finding import Finding
 from oncall.model.names import agent_uri, attempts_of
 from oncall.model.steps import SYNTHESIZE, Synthesis, SynthesizeIn
+from oncall.model.symptom import Symptom
+from oncall.rules.coverage import discount
+from oncall.tools.toolkit import window_start
 from oncall.trust.identity import Identity
 
 
 class Synthesize:
     """Reads findings back, checks who signed them, and concludes."""
 
-    def __init__(
-        self, evidence: Evidence, worker: Callable[[], Identity], sources: Sources, references: References
-    ) -> None:
+    def __init__(self, config: Config, evidence: Evidence, worker: Callable[[], Identity], sources: Sources) -> None:
+        self._config = config
         self._evidence = evidence
         self._worker = worker
         self._sources = sources
-        self._references = references
 
     @implements(SYNTHESIZE)
     async def synthesize(self, task: SynthesizeIn) -> Synthesis:
         """The diagnosis and the actions that follow from what was observed, signed by this worker."""
-        topology = await self._sources.telemetry(task.recording).topology()
+        telemetry = self._sources.telemetry(task.recording)
+        topology = await telemetry.topology()
         findings = await asyncio.to_thread(self._verified, task)
         unverified = len(task.findings) - len(findings)
-        coverage = task.coverage.model_copy(
-            update={
-                "completed": task.coverage.completed - unverified,
-                "failed": task.coverage.failed + unverified,
-            }
+        coverage = discount(task.coverage, unverified)
+        analysis = await asyncio.to_thread(
+            synthesize, findings, topology, coverage, task.quorum, self._config.references
         )
-        analysis = await asyncio.to_thread(synthesize, findings, topology, coverage, task.quorum, self._references)
+        root = analysis.diagnosis.root_cause
+        measured: tuple[Symptom, ...] = ()
+        if root is not None and task.recording is None:
+            # Measured now and signed: by the time of verification the telemetry of today may have been pruned.
+            start = window_start(task.as_of, task.alert_at, self._config.incident.lookback_s)
+            window = await telemetry.window(start, task.as_of)
+            measured = await asyncio.to_thread(symptoms, window, topology, root)
         synthesis = Synthesis(
             incident_id=task.incident_id,
             diagnosis=analysis.diagnosis,
             actions=analysis.actions,
             observations=analysis.observations,
+            symptoms=measured,
             evidence_digest="",
             unverified=unverified,
         )

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.lab import Lab
 from benchmarks.row import Row
 from benchmarks.statistics import median
-from oncall.cli.children import ROOT, environment
+from oncall.cli.children import ROOT, child_environment
 from oncall.temporal.embedded import die_with_parent
 
 NAME = "demo"
@@ -45,7 +45,7 @@ async def _demo(seed: int, state: Path) -> tuple[int, dict[str, Any]]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(ROOT / "starter.py"), "demo", "--yes", "--json"),
         *("--seed", str(seed), "--state", str(state)),
-        env=environment({}),
+        env=child_environment({}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         preexec_fn=die_with_parent,

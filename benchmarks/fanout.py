@@ -67,6 +67,7 @@ class BareFanout:
             tenant=fanout.tenant,
             agent=agent,
             as_of=fanout.as_of,
+            alert_at=fanout.as_of,
             grant_digest=None,
             recording=fanout.recording,
         )

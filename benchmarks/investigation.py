@@ -123,7 +123,13 @@ async def _plain(activities: Activities, topology: Topology, recording: Path, na
     as_of = starts_at(recording)
     tasks = [
         InvestigateIn(
-            incident_id=f"bench-{name}", tenant=TENANT, agent=agent, as_of=as_of, grant_digest=None, recording=name
+            incident_id=f"bench-{name}",
+            tenant=TENANT,
+            agent=agent,
+            as_of=as_of,
+            alert_at=as_of,
+            grant_digest=None,
+            recording=name,
         )
         for agent in roster(topology)
     ]

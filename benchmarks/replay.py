@@ -7,7 +7,7 @@ import time
 from benchmarks.lab import Lab
 from benchmarks.row import Row
 from benchmarks.statistics import median
-from oncall.cli.children import ROOT, environment
+from oncall.cli.children import ROOT, child_environment
 from oncall.temporal.replay import replay
 
 NAME = "replay"
@@ -28,7 +28,7 @@ async def run(lab: Lab) -> list[Row]:
         started = time.perf_counter()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, str(ROOT / "starter.py"), "replay", str(path), "--json"),
-            env=environment({}),
+            env=child_environment({}),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )

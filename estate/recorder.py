@@ -20,7 +20,8 @@ import duckdb
 import numpy as np
 
 SEGMENT_S = 2
-KEEP_S = 15 * 60
+# A question waits for an answer for half an hour, and then as long a past is compared with: 10 KB a second.
+KEEP_S = 75 * 60
 _GRACE_S = 0.6  # services flush every 0.25 s
 _LINE_BYTES = 32 * 1024 * 1024
 

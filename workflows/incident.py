@@ -5,7 +5,7 @@ rules.
 """
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -27,6 +27,10 @@ with workflow.unsafe.imports_passed_through():
     from oncall.trust import requests
     from workflows.call import call, failure, start
     from workflows.journal import Journal
+    from workflows.options import options
+
+SHORTEST_ANSWER = timedelta(minutes=1)
+"""What a person is given to answer in any case."""
 
 
 class Aborted(Exception):
@@ -43,8 +47,9 @@ class IncidentWorkflow:
         self._opening = opening
         self._journal = Journal(opening, info.workflow_id, info.run_id)
         self._surveyed: steps.Surveyed | None = None
-        self._unread: list[Decision | AbortOrder] = []
+        self._unread: list[tuple[AbortOrder, datetime]] = []
         self._aborted = False
+        self._read_until: datetime | None = None
 
     @workflow.run
     async def run(self, opening: Opening) -> IncidentReport:
@@ -79,14 +84,16 @@ class IncidentWorkflow:
         grant = await self._read_access(surveyed)
         if grant is None and not opening.recording:
             return Ending.UNRESOLVED
+        self._stop_if_aborted()
 
         self._enter(Phase.INVESTIGATING)
         surveyed = await self._survey("what is there now: hours may have passed")
+        self._stop_if_aborted()
         findings = await self._investigate(surveyed, grant)
         self._stop_if_aborted()
 
         self._enter(Phase.SYNTHESIZING)
-        journal.synthesis = synthesis = await call(
+        synthesis = await call(
             steps.SYNTHESIZE,
             steps.SynthesizeIn(
                 incident_id=opening.incident_id,
@@ -95,11 +102,12 @@ class IncidentWorkflow:
                 coverage=journal.coverage,
                 quorum=surveyed.quorum,
                 as_of=surveyed.as_of,
+                alert_at=self._alert_at(surveyed),
                 recording=opening.recording,
             ),
             f"{len(findings)} findings into one diagnosis",
         )
-        journal.diagnosed()
+        journal.diagnosed(synthesis)
         if synthesis.diagnosis.conclusion is not Conclusion.ROOT_CAUSE or grant is None:
             return Ending.NO_FAULT if synthesis.diagnosis.conclusion is Conclusion.NO_FAULT else Ending.UNRESOLVED
 
@@ -115,7 +123,6 @@ class IncidentWorkflow:
                 incident_id=opening.incident_id,
                 tenant=opening.tenant,
                 root_cause=synthesis.diagnosis.root_cause,
-                incident_at=surveyed.as_of,
                 evidence_digest=synthesis.evidence_digest,
                 grant_digest=grant,
             ),
@@ -124,9 +131,15 @@ class IncidentWorkflow:
         return ending(outcomes, journal.verification)
 
     async def _survey(self, why: str) -> steps.Surveyed:
-        survey = steps.SurveyIn(incident_id=self._opening.incident_id, recording=self._opening.recording)
+        opening = self._opening
+        survey = steps.SurveyIn(incident_id=opening.incident_id, tenant=opening.tenant, recording=opening.recording)
         self._surveyed = await call(steps.SURVEY, survey, why)
         return self._surveyed
+
+    def _alert_at(self, surveyed: steps.Surveyed) -> datetime:
+        """When the alert was raised; a recording is read as of that moment."""
+        raised = surveyed.as_of if self._opening.recording else self._opening.alert.starts_at
+        return raised if raised.tzinfo else raised.replace(tzinfo=UTC)
 
     # -- access -------------------------------------------------------------------------------------------------
 
@@ -148,6 +161,7 @@ class IncidentWorkflow:
             steps.OpenGrantIn(request=requests.request_text(request), decisions=gate.decisions),
             "open the READ grant",
         )
+        self._read_until = request.grant_expires_at
         return digest
 
     def _request(
@@ -159,8 +173,15 @@ class IncidentWorkflow:
         intent: Intent | None = None,
         evidence_digest: str | None = None,
     ) -> AccessRequest:
-        now = workflow.now()
-        answer_by = now + timedelta(seconds=self._opening.answer_by_s)
+        not_before = workflow.now() - approvals.CLOCK_SKEW
+        # No longer than the policy lets a grant last, or the broker would refuse what a human had approved; and at
+        # least half of that is left once they have answered.
+        longest = timedelta(seconds=surveyed.policy.max_grant_s)
+        answer_by = min(workflow.now() + timedelta(seconds=self._opening.answer_by_s), not_before + longest / 2)
+        if kind is AccessKind.WRITE and self._read_until is not None:
+            # Recovery is measured under the READ grant: a yes has to leave time for that.
+            measured_from = self._read_until - options(steps.VERIFY).schedule_to_close
+            answer_by = min(answer_by, max(measured_from, workflow.now() + SHORTEST_ANSWER))
         return AccessRequest(
             kind=kind,
             tenant=self._opening.tenant,
@@ -174,13 +195,9 @@ class IncidentWorkflow:
             policy_digest=surveyed.policy_digest,
             ledger_id=surveyed.ledger_id,
             nonce=str(workflow.uuid4()),
-            not_before=now - approvals.CLOCK_SKEW,
+            not_before=not_before,
             answer_by=answer_by,
-            # No longer than the policy lets a grant last: the broker would refuse what a human had approved.
-            grant_expires_at=min(
-                answer_by + timedelta(seconds=self._opening.grant_s),
-                now - approvals.CLOCK_SKEW + timedelta(seconds=surveyed.policy.max_grant_s),
-            ),
+            grant_expires_at=min(answer_by + timedelta(seconds=self._opening.grant_s), not_before + longest),
         )
 
     async def _answer(self, digest: str) -> Gate:
@@ -207,17 +224,20 @@ class IncidentWorkflow:
             tenant=self._opening.tenant,
             agent=agent,
             as_of=surveyed.as_of,
+            alert_at=self._alert_at(surveyed),
             grant_digest=grant,
             recording=self._opening.recording,
         )
+        finding: FindingRef | None = None
         try:
             finding = await start(steps.INVESTIGATE, task, f"{agent.specialist} · {agent.service} · {agent.region}")
+            self._journal.agent_completed(finding)
         except ActivityError as error:
             why = failure(error)
-            self._journal.agent_ended(coverage.failure(why.code, why.timed_out))
-            finding = None
-        else:
-            self._journal.agent_ended(coverage.AgentOutcome.COMPLETED, finding)
+            if is_cancelled_exception(error):
+                self._journal.agent_failed(coverage.AgentOutcome.SKIPPED, "cancelled with the incident")
+            else:
+                self._journal.agent_failed(coverage.failure(why.code, why.timed_out), why.line)
         workflow.set_current_details(self._journal.details())
         return finding
 
@@ -308,7 +328,7 @@ class IncidentWorkflow:
     def decide(self, decision: Decision) -> None:
         """A person's yes or no. Only its signature counts; who sent the signal does not."""
         if self._surveyed is None:
-            self._unread.append(decision)
+            self._journal.gates.unknown_decisions += 1
         else:
             self._journal.gates.receive(decision, self._surveyed.approvers)
 
@@ -316,21 +336,21 @@ class IncidentWorkflow:
     def abort(self, order: AbortOrder) -> None:
         """A person's signed order to stop at the next safe point."""
         if self._surveyed is None:
-            self._unread.append(order)
-            return
-        verdict = orders.abort(
-            order, self._opening.incident_id, workflow.info().run_id, workflow.now(), self._surveyed.approvers
-        )
+            self._unread.append((order, workflow.now()))
+        else:
+            self._obey(order, workflow.now(), self._surveyed)
+
+    def _obey(self, order: AbortOrder, received_at: datetime, surveyed: steps.Surveyed) -> None:
+        info = workflow.info()
+        verdict = orders.abort(order, self._opening.incident_id, info.run_id, received_at, surveyed.approvers)
         self._journal.ordered(verdict)
         self._aborted = self._aborted or verdict.honoured
 
     def _read_unread(self, surveyed: steps.Surveyed) -> None:
+        """Hear the orders that came before the list of approvers did."""
         unread, self._unread = self._unread, []
-        for message in unread:
-            if isinstance(message, Decision):
-                self._journal.gates.receive(message, surveyed.approvers)
-            else:
-                self.abort(message)
+        for order, received_at in unread:
+            self._obey(order, received_at, surveyed)
         self._stop_if_aborted()
 
     @workflow.query(name=names.QUERY_STATUS)

@@ -3,6 +3,7 @@
 Times are workflow times, so a replay writes the same journal.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -17,11 +18,12 @@ from oncall.model.diagnosis import Diagnosis
 from oncall.model.finding import FindingRef
 from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase, PhaseSpan
 from oncall.model.names import SearchAttribute
-from oncall.model.report import Files, IncidentReport, Timings, Usage
+from oncall.model.report import AbortOrders, Files, IncidentReport, Timings, Usage
 from oncall.model.steps import Synthesis
 from oncall.model.verification import Verification
 from oncall.rules import reporting
-from oncall.rules.coverage import AgentOutcome, count
+from oncall.rules.coverage import AgentOutcome, count, discount
+from oncall.rules.ending import touched
 from oncall.rules.orders import AbortVerdict
 from oncall.rules.text import markdown
 from oncall.trust import requests
@@ -29,6 +31,9 @@ from workflows.gate import Gates
 
 NOTES_KEPT = 50
 """Notes kept in the report, so that a flood of refused orders cannot grow it."""
+
+FAILURES_NAMED = 5
+"""Reasons that the report names for agents that failed, the most frequent ones."""
 
 OUTCOME_OF_GATE = {
     GateStatus.DENIED: Outcome.DENIED,
@@ -53,15 +58,16 @@ class Journal:
         self.results: dict[str, ActionResult] = {}
         self.notes: list[str] = []
         self._actions: list[Action] = []
-        self._phases = [PhaseSpan(phase=Phase.RECEIVED, started_at=workflow.now())]
+        # Not now(): a worker that was away when the incident was opened would make it younger than it is.
+        self._phases = [PhaseSpan(phase=Phase.RECEIVED, started_at=workflow.info().workflow_start_time)]
         self._ending: Ending | None = None
         self._secret_requests = 0
         self._first_finding_at: datetime | None = None
+        self._failures: Counter[str] = Counter()
         self._diagnosed_at: datetime | None = None
         self._effect_s: float | None = None
         self._report_path: str | None = None
-        self._refused_orders = 0
-        self._last_refused_order = ""
+        self._orders = AbortOrders()
         self._shown: dict[SearchAttribute, str] = {}
 
     # -- recording ----------------------------------------------------------------------------------------------
@@ -93,26 +99,34 @@ class Journal:
         """A roster of `agents` is about to look."""
         self.coverage = Coverage(planned=agents)
 
-    def agent_ended(self, outcome: AgentOutcome, finding: FindingRef | None = None) -> None:
-        """One agent is done, for better or worse."""
+    def agent_failed(self, outcome: AgentOutcome, why: str) -> None:
+        """One agent is done and has found nothing. The report names the reasons that recur most."""
         self.coverage = count(self.coverage, outcome)
-        if finding is None:
-            return
+        self._failures[why] += 1
+
+    def agent_completed(self, finding: FindingRef) -> None:
+        """One agent is done and has found what it could."""
+        self.coverage = count(self.coverage, AgentOutcome.COMPLETED)
         self._secret_requests += finding.secret_requests
         if self._first_finding_at is None:
             self._first_finding_at = workflow.now()
 
-    def diagnosed(self) -> None:
-        """The synthesis is in."""
+    def diagnosed(self, synthesis: Synthesis) -> None:
+        """The synthesis is in. Findings that it could not verify do not count as coverage."""
+        self.synthesis = synthesis
+        self.coverage = discount(self.coverage, synthesis.unverified)
         self._diagnosed_at = workflow.now()
 
     def ordered(self, verdict: AbortVerdict) -> None:
         """An order to stop arrived. Refused ones are counted, so that a flood cannot crowd out the one that counts."""
         if verdict.honoured:
-            self.notes.append(verdict.note)
+            # Once: a copy of an honoured order says nothing new.
+            if not self._orders.honoured:
+                self.notes.append(verdict.note)
+            self._orders = self._orders.model_copy(update={"honoured": verdict.note})
             return
-        self._refused_orders += 1
-        self._last_refused_order = verdict.note
+        refused = {"refused": self._orders.refused + 1, "last_refusal": verdict.note}
+        self._orders = self._orders.model_copy(update=refused)
 
     def asked(self, action: Action, risk: Risk, digest: str) -> None:
         """A WRITE request for `action`, of that risk by the policy, was opened under `digest`."""
@@ -132,7 +146,7 @@ class Journal:
         """The worker of the action that `gate` let through has answered."""
         self.results[action.action_id] = result
         self._secret_requests += result.secret_requests
-        if self._effect_s is None and gate.decided_at is not None:
+        if self._effect_s is None and gate.decided_at is not None and touched([result.outcome]):
             self._effect_s = (workflow.now() - gate.decided_at).total_seconds()
 
     def close(self, result: Ending) -> None:
@@ -243,14 +257,17 @@ class Journal:
             usage=Usage(model="analyst", secret_requests=self._secret_requests),
             timings=self._timings(closed.started_at if closed else None),
             files=Files(report=self._report_path),
+            abort_orders=self._orders,
             notes=tuple(self._notes()),
         )
 
     def _notes(self) -> Iterator[str]:
-        if self._refused_orders:
-            yield f"{self._refused_orders} orders to abort were refused; the last: {self._last_refused_order}"
+        if self._orders.refused:
+            yield f"{self._orders.refused} orders to abort were refused; the last: {self._orders.last_refusal}"
         if self.gates.unknown_decisions:
             yield f"{self.gates.unknown_decisions} decisions named no request of this incident"
+        for why, agents in self._failures.most_common(FAILURES_NAMED):
+            yield f"{agents} agents: {why}"
         yield from self.notes
 
     def _timings(self, closed_at: datetime | None) -> Timings:

@@ -53,8 +53,8 @@ OPTIONS: dict[str, Options] = {
     steps.INVESTIGATE.name: _seconds(20, 90, attempts=3),
     steps.SYNTHESIZE.name: _seconds(30, 180, attempts=5),
     # A remedy reads back before it writes again, so a killed worker's attempt can be repeated safely.
-    steps.REMEDIATE.name: _seconds(60, 300, attempts=5, heartbeat=10),
-    steps.VERIFY.name: _seconds(90, 300, attempts=5, heartbeat=10),
+    steps.REMEDIATE.name: _seconds(60, 300, attempts=UNLIMITED, heartbeat=10),
+    steps.VERIFY.name: _seconds(90, 300, attempts=UNLIMITED, heartbeat=10),
     steps.REPORT.name: _seconds(20, 1800, attempts=UNLIMITED),
 }
 

@@ -3,12 +3,15 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import numpy as np
+
 from oncall.analyst.evidence import Evidence, evidence, symptom
 from oncall.analyst.thresholds import CAP, NOTABLE, SEVERE
 from oncall.model.agent import Specialist
 from oncall.model.errors import ErrorCode, OncallError
 from oncall.model.finding import Finding, Health
 from oncall.model.observation import Observation
+from oncall.telemetry.deviation import MIN_PAST
 from oncall.telemetry.vocabulary import Aspect
 from oncall.tools.cache import check_cache_health, get_eviction_stats
 from oncall.tools.database import query_db_connections, query_slow_queries
@@ -56,6 +59,7 @@ async def examine(toolkit: Toolkit) -> Finding:
             observations[observation.id] = observation
     seen = tuple(observations.values())
     late = await _behind(toolkit, seen)
+    young = await _without_past(toolkit, seen)
     noticed = symptom(seen)
     found = evidence(agent.specialist, seen)
     score = min(CAP, found[0].score) if found else 0.0
@@ -65,12 +69,12 @@ async def examine(toolkit: Toolkit) -> Finding:
         specialist=agent.specialist,
         service=agent.service,
         region=agent.region,
-        health=_health(seen, max(score, suffering), late is not None),
+        health=_health(seen, max(score, suffering), sure=late is None and young is None),
         score=round(score, 3),
         symptom=round(suffering, 3),
         summary=_summary(seen, found, noticed),
         observations=seen,
-        blind=(*blind, *([late] if late else [])),
+        blind=(*blind, *(note for note in (late, young) if note)),
     )
 
 
@@ -82,15 +86,26 @@ async def _behind(toolkit: Toolkit, seen: tuple[Observation, ...]) -> str | None
     return f"telemetry ends {behind_s:.0f} s before {toolkit.as_of:%H:%M:%S}" if behind_s > _BEHIND_S else None
 
 
-def _health(seen: tuple[Observation, ...], worst: float, late: bool) -> Health:
+async def _without_past(toolkit: Toolkit, seen: tuple[Observation, ...]) -> str | None:
+    """A note when live telemetry has no past from before the alert: nothing tells what is usual."""
+    if not toolkit.live or not any(observation.reproducible for observation in seen):
+        return None
+    metrics = (await toolkit.window()).metrics(toolkit.agent.region, toolkit.agent.service)
+    alert = toolkit.alert_at.timestamp()
+    if any(np.count_nonzero(series.times < alert) >= MIN_PAST for series in metrics.values()):
+        return None
+    return f"no telemetry of the service from before the alert at {toolkit.alert_at:%H:%M:%S}: what is usual is unknown"
+
+
+def _health(seen: tuple[Observation, ...], worst: float, sure: bool) -> Health:
     if not seen:
         return Health.UNKNOWN
     if worst >= SEVERE:
         return Health.UNHEALTHY
     if worst >= NOTABLE:
         return Health.DEGRADED
-    # What was quiet some time ago cannot be called healthy now.
-    return Health.UNKNOWN if late else Health.HEALTHY
+    # What was quiet some time ago, or has nothing to be compared with, cannot be called healthy now.
+    return Health.HEALTHY if sure else Health.UNKNOWN
 
 
 def _summary(seen: tuple[Observation, ...], found: tuple[Evidence, ...], noticed: Evidence | None) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from oncall.analyst.places import Key, Place
 from oncall.analyst.runaways import Runaway, runaways
-from oncall.config import References
+from oncall.config import References, in_region
 from oncall.model.action import Action, DisableFlag, KillQueries, Risk, target_of
 from oncall.model.diagnosis import RootCause
 from oncall.model.observation import Observation
@@ -136,7 +136,7 @@ def _kills(root: RootCause, place: Place, places: Mapping[Key, Place], reference
         if key[1] == root.service and key[0] != root.region
         for _, runaway in _statements(other.observations)
     }
-    write = references.database_write.format(region=root.region)
+    write = in_region(references.database_write, root.region)
     doubt = "" if _flags_seen(place) else "; whether a flag starts it could not be seen, so it may come back"
     found = []
     for observation, runaway in _statements(place.observations):

@@ -3,14 +3,14 @@
 What cannot be measured is unknown, and unknown is never "ok".
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from oncall.analyst.thresholds import RECOVERED_WITHIN
 from oncall.model.agent import Specialist
 from oncall.model.diagnosis import RootCause
+from oncall.model.symptom import Symptom
 from oncall.model.topology import Topology
 from oncall.model.verification import Check, Verification
 from oncall.telemetry.deviation import MIN_PAST, Deviation, badness, deviations, stale
@@ -25,24 +25,7 @@ _ASKED_FIRST = {Aspect.ERRORS: "%", Aspect.SUCCESS: "%", Aspect.LATENCY: "95"}
 _PEER_SHARE = 0.9
 
 
-@dataclass(frozen=True)
-class Symptom:
-    """One figure of one service to be measured: where, which metric, what it was (`before`), and the `threshold` that
-    it must be back within, both in the metric's unit and on its bad side."""
-
-    region: str
-    service: str
-    metric: str
-    before: float | None
-    threshold: float | None
-
-    @property
-    def about(self) -> Meaning:
-        """What the metric measures."""
-        return meaning(self.metric)
-
-
-def symptoms(window: Window, topology: Topology, root_cause: RootCause) -> list[Symptom]:
+def symptoms(window: Window, topology: Topology, root_cause: RootCause) -> tuple[Symptom, ...]:
     """The figures that tell whether `root_cause` still hurts: one of errors and one of latency, of the service itself
     and of each entrance of its region, as they were in `window` (which ends during the incident)."""
     region = root_cause.region
@@ -54,7 +37,7 @@ def symptoms(window: Window, topology: Topology, root_cause: RootCause) -> list[
             metric = _figure(window, region, service, aspect, known)
             if metric is not None:
                 found.append(_symptom(window, topology, region, service, metric, known.get(metric)))
-    return found
+    return tuple(found)
 
 
 def _figure(window: Window, region: str, service: str, aspect: Aspect, known: Mapping[str, Deviation]) -> str | None:
@@ -78,7 +61,7 @@ def _symptom(
     about = meaning(metric)
     if deviation is not None:
         limit = deviation.past + about.bad * RECOVERED_WITHIN * deviation.spread
-        return Symptom(region, service, metric, deviation.recent, limit)
+        return Symptom(region=region, service=service, metric=metric, before=deviation.recent, threshold=limit)
     series = window.metrics(region, service)[metric]
     before = None if stale(series, window.end.timestamp()) else _worst(series, about)
     limits = [
@@ -86,7 +69,8 @@ def _symptom(
         for other in topology.regions
         if other != region and (peer := window.metrics(other, service).get(metric)) and len(peer) >= MIN_PAST
     ]
-    return Symptom(region, service, metric, before, about.bad * max(limits) if limits else None)
+    threshold = about.bad * max(limits) if limits else None
+    return Symptom(region=region, service=service, metric=metric, before=before, threshold=threshold)
 
 
 def _worst(series: Series, about: Meaning) -> float:
@@ -94,7 +78,7 @@ def _worst(series: Series, about: Meaning) -> float:
 
 
 def recovery_checks(
-    before: Window,
+    before: Sequence[Symptom],
     after: Window,
     topology: Topology,
     root_cause: RootCause,
@@ -103,10 +87,11 @@ def recovery_checks(
 ) -> Verification:
     """One check per symptom, and one of long-running statements where a database was the cause.
 
-    `before` ends during the incident, `after` now. A figure that falls when things are bad is reported as how far it
-    is below zero, so that `after <= threshold` always reads "ok". Without any check nothing counts as recovered.
+    `before` was measured during the incident, `after` ends now. A figure that falls when things are bad is reported as
+    how far it is below zero, so that `after <= threshold` always reads "ok". Where nothing was measurably bad before,
+    nothing counts as recovered.
     """
-    checks = [_check(symptom, after, topology) for symptom in symptoms(before, topology, root_cause)]
+    checks = [_check(symptom, after, topology) for symptom in before]
     if root_cause.specialist is Specialist.DATABASE or runaways_before:
         checks.append(
             Check(
@@ -121,12 +106,12 @@ def recovery_checks(
         )
     improved = any(check.ok and check.before is not None and check.before > check.threshold for check in checks)
     return Verification(
-        recovered=bool(checks) and all(check.ok for check in checks), improved=improved, checks=tuple(checks)
+        recovered=improved and all(check.ok for check in checks), improved=improved, checks=tuple(checks)
     )
 
 
 def _check(symptom: Symptom, after: Window, topology: Topology) -> Check:
-    about = symptom.about
+    about = meaning(symptom.metric)
     reading = _reading(after, symptom.region, symptom.service, symptom.metric)
     threshold = None if symptom.threshold is None else about.bad * symptom.threshold
     if threshold is not None and about.aspect is Aspect.LATENCY:

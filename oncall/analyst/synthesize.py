@@ -89,8 +89,7 @@ def _conclude(
         return Conclusion.INCONCLUSIVE, "Nothing could be seen: no agent reported anything."
     first = ranking[0]
     where = f"{first.place.service} in {first.place.region}"
-    suffering = max(place.suffering for place in places.values())
-    if first.score >= SEVERE and suffering >= NOTABLE:
+    if first.score >= SEVERE:
         seen = _peers_seen(first.place, places, topology, coverage)
         if seen < quorum:
             return (
@@ -105,9 +104,8 @@ def _conclude(
             Conclusion.INCONCLUSIVE,
             f"{where} and {second.place.service} in {second.place.region} stand out alike.",
         )
-    if first.score >= SEVERE:
-        return Conclusion.INCONCLUSIVE, f"{where} left its usual range, but nothing suffers from it: look, do not act."
-    # A figure that strays a little while nothing suffers, in errors or latency, is noise: a few requests make it.
+    suffering = max(place.suffering for place in places.values())
+    # A figure that strays while nothing suffers, in errors or latency, is noise: a few requests make it.
     if first.score >= NOTABLE and suffering >= NOTABLE:
         return Conclusion.INCONCLUSIVE, f"{where} left its usual range, but not clearly enough to name a cause."
     shared = [place for place in places.values() if place.everywhere >= SEVERE]

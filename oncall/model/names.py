@@ -36,6 +36,16 @@ def incident_workflow_id(fingerprint: str) -> str:
     return f"incident-{fingerprint}"
 
 
+def record_folder(incident_id: str, run_id: str) -> str:
+    """Where the files of one run of an incident lie, relative to a state folder. Ids come from workflow input."""
+    return f"incidents/{path_part(incident_id)}/{path_part(run_id)}"
+
+
+def path_part(name: str) -> str:
+    """`name` as one component of a path."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:120] or "_"
+
+
 def agent_uri(tenant: str, region: str, incident_id: str, specialist: str, service: str, attempt: int) -> str:
     """The SPIFFE id of one agent attempt (https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/)."""
     place = "/".join(_segment(name) for name in (region, "incident", incident_id, specialist, service))

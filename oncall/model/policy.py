@@ -29,7 +29,7 @@ class Policy(Frozen):
 
     version: int
     read: Verdict = Verdict.FORBIDDEN
-    max_grant_s: int = 12 * 3600
+    max_grant_s: int = Field(default=12 * 3600, ge=300)
     actions: dict[str, Rule] = Field(default_factory=dict)
 
     def rule(self, action_type: str) -> Rule:

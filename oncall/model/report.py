@@ -73,7 +73,11 @@ class Usage(Frozen):
 
 
 class Timings(Frozen):
-    """Seconds, from workflow time; None where the moment never came."""
+    """Seconds, from workflow time; None where the moment never came.
+
+    `approval_to_effect_s` runs from the yes to the end of the first action that may have changed something, its
+    read-back included.
+    """
 
     trigger_to_first_finding_s: float | None = None
     investigation_s: float | None = None
@@ -88,6 +92,15 @@ class Files(Frozen):
     report: str | None = None
     audit: str | None = None
     history: str | None = None
+
+
+class AbortOrders(Frozen):
+    """What became of the orders to stop: the line about the honoured one (empty when none was), how many were refused
+    and why the newest of those was."""
+
+    honoured: str = ""
+    refused: int = 0
+    last_refusal: str = ""
 
 
 class IncidentReport(Frozen):
@@ -113,4 +126,5 @@ class IncidentReport(Frozen):
     usage: Usage
     timings: Timings
     files: Files = Files()
+    abort_orders: AbortOrders = AbortOrders()
     notes: tuple[str, ...] = ()

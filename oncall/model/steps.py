@@ -22,6 +22,7 @@ from oncall.model.names import Queue
 from oncall.model.observation import Observation
 from oncall.model.policy import Policy
 from oncall.model.report import IncidentReport
+from oncall.model.symptom import Symptom
 from oncall.model.topology import Topology
 from oncall.model.verification import Verification
 
@@ -40,9 +41,10 @@ class Step(Generic[In, Out]):
 
 
 class SurveyIn(Frozen):
-    """Which incident, and over which recording if any."""
+    """Which incident, of which tenant, and over which recording if any."""
 
     incident_id: str
+    tenant: str
     recording: str | None = None
 
 
@@ -70,12 +72,14 @@ class OpenGrantIn(Frozen):
 
 
 class InvestigateIn(Frozen):
-    """One agent's task. `as_of` ends the window that is read; all agents of a wave share it."""
+    """One agent's task. `as_of` ends the window that is read, and all agents of a wave share it; `alert_at` is when the
+    alert was raised: what is usual is what was so well before that."""
 
     incident_id: str
     tenant: str
     agent: Agent
     as_of: datetime
+    alert_at: datetime
     grant_digest: str | None
     recording: str | None = None
 
@@ -89,13 +93,15 @@ class SynthesizeIn(Frozen):
     coverage: Coverage
     quorum: float
     as_of: datetime
+    alert_at: datetime
     recording: str | None = None
 
 
 class Synthesis(Frozen):
     """A diagnosis, the actions that follow from what was observed, and every observation that either cites.
 
-    `evidence_digest` is the digest of the signed envelope in blob storage.
+    `symptoms` are the figures that tell whether the root cause still hurts, as they were then: recovery is measured
+    against them. `evidence_digest` is the digest of the signed envelope in blob storage.
     """
 
     incident_id: str
@@ -103,6 +109,7 @@ class Synthesis(Frozen):
     diagnosis: Diagnosis
     actions: tuple[Action, ...]
     observations: tuple[Observation, ...]
+    symptoms: tuple[Symptom, ...] = ()
     evidence_digest: str
     unverified: int = 0
 
@@ -115,15 +122,11 @@ class RemediateIn(Frozen):
 
 
 class VerifyIn(Frozen):
-    """Measure recovery of a cause.
-
-    `incident_at` is when the incident's own figures were read; `evidence_digest` names the signed synthesis.
-    """
+    """Measure recovery of a cause. `evidence_digest` names the signed synthesis, which has what it is held against."""
 
     incident_id: str
     tenant: str
     root_cause: RootCause
-    incident_at: datetime
     evidence_digest: str
     grant_digest: str
 

@@ -16,8 +16,10 @@ class Check(Frozen):
 
 
 class Verification(Frozen):
-    """Whether the estate recovered. `improved` is true when at least one check that was bad is now ok."""
+    """Whether the estate recovered. `improved` is true when at least one check that was bad is now ok; `blind` names
+    what could not be read at the last look."""
 
     recovered: bool
     improved: bool
     checks: tuple[Check, ...]
+    blind: tuple[str, ...] = ()

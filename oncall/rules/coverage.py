@@ -21,6 +21,13 @@ def count(coverage: Coverage, outcome: AgentOutcome) -> Coverage:
     return coverage.model_copy(update={outcome.value: getattr(coverage, outcome.value) + 1})
 
 
+def discount(coverage: Coverage, unverified: int) -> Coverage:
+    """`coverage` once `unverified` of the findings that came back turned out not to count: those agents failed."""
+    return coverage.model_copy(
+        update={"completed": coverage.completed - unverified, "failed": coverage.failed + unverified}
+    )
+
+
 def failure(error_type: str | None, timed_out: bool) -> AgentOutcome:
     """The outcome of an agent whose activity failed with the error code `error_type`."""
     if timed_out:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.topology import Call, Instance, Topology
 
 
@@ -20,11 +20,14 @@ class _Catalogue(BaseModel):
 
 
 def read_catalogue(path: Path) -> Topology:
-    """The topology in `path`. Raises Terminal(TELEMETRY_UNAVAILABLE) when it is not a catalogue."""
+    """The topology in `path`.
+
+    Raises Retryable(TELEMETRY_UNAVAILABLE) while it cannot be read, and Terminal when it is not a catalogue.
+    """
     try:
         catalogue = _Catalogue.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise Terminal(ErrorCode.TELEMETRY_UNAVAILABLE, f"{path}: {error.strerror}") from None
+        raise Retryable(ErrorCode.TELEMETRY_UNAVAILABLE, f"{path}: {error.strerror}") from None
     except (ValueError, ValidationError):
         raise Terminal(ErrorCode.TELEMETRY_UNAVAILABLE, f"{path}: not a catalogue of telemetry") from None
     if catalogue.format != "recording/1":

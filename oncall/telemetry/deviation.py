@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oncall.telemetry.vocabulary import Meaning, meaning
+from oncall.telemetry.vocabulary import Aspect, Meaning, meaning
 from oncall.telemetry.window import Floats, Series, Window
 
 MIN_PAST = 5
 CAP = 100.0
 _RELATIVE_FLOOR = 0.1
-_HORIZONS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
+# Close enough together that one of them holds any long fault whole and little besides.
+_HORIZONS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 115, 150, 195, 255, 330, 430, 560, 730, 950, 1235)
 # A change that one or two readings carry, or that has lasted a few seconds only, may be a blip: it counts for less.
 _FEW_POINTS = {1: 0.85, 2: 0.95}
 _LASTING_S = 8.0
@@ -24,6 +25,8 @@ _LASTING_S = 8.0
 _FAILING_S = 4.0
 _LIKE_THE_BEST = 0.8
 _LOOK_AT_PEERS = 2.0
+# Failures above every peer by this factor, for all that can be seen, are no habit of the region.
+_TIMES_A_PEER = 2.0
 # Regions that change alike seldom change by exactly the same.
 _LIKE_A_PEER = 0.25
 _STALE_PERIODS = 4.0
@@ -162,6 +165,37 @@ def unshared(own: Deviation, about: Meaning, peers: Mapping[str, Series]) -> Dev
     )
 
 
+def beyond_peers(own: Deviation, series: Series, about: Meaning, peers: Mapping[str, Series]) -> Deviation:
+    """`own`, unless its failures lie above every peer's for as long as can be seen: then how far they do.
+
+    A fault that is older than the window has no past in it to differ from. Then the same service in the other regions
+    is the control.
+    """
+    levels = [
+        _spread(np.sort(about.bad * peer.values), _floor(peer.values, about.floor))
+        for peer in peers.values()
+        if len(peer) >= MIN_PAST
+    ]
+    if not levels:
+        return own
+    worst, spread = max(level for level, _ in levels), max(width for _, width in levels)
+    values = about.bad * series.values
+    least = min(_median(values), _median(values[-2:]))
+    distance = min((least - worst) / spread, CAP)
+    if distance <= abs(own.score) or (worst > 0 and least < _TIMES_A_PEER * worst):
+        return own
+    return Deviation(
+        past=about.bad * worst,
+        recent=about.bad * least,
+        spread=spread,
+        own=own.own,
+        score=about.bad * distance,
+        onset=float(series.times[0]),
+        points=len(series),
+        peers=tuple(peers),
+    )
+
+
 def deviations(window: Window, region: str, service: str, regions: Sequence[str]) -> Mapping[str, Deviation]:
     """Every metric of a service that has a past, by name, compared with the same service in the other `regions`.
 
@@ -178,6 +212,8 @@ def deviations(window: Window, region: str, service: str, regions: Sequence[str]
             if own is not None:
                 peers = {other: metrics[metric] for other, metrics in others.items() if metric in metrics}
                 found[metric] = unshared(own, about, peers)
+                if about.bad and about.aspect in (Aspect.ERRORS, Aspect.SUCCESS):
+                    found[metric] = beyond_peers(found[metric], series, about, peers)
         return found
 
     return window.derived(("deviations", region, service), compute)

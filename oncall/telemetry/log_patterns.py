@@ -17,7 +17,7 @@ from oncall.telemetry.window import Floats, LogLines, Strings, Window
 # Levels that say "this failed": RFC 5424's and those of the common logging libraries.
 ERROR_LEVELS = frozenset({"ERROR", "ERR", "FATAL", "CRITICAL", "CRIT", "SEVERE", "ALERT", "EMERG", "PANIC"})
 _ERROR_WORDS = re.compile(r"\b(error|exception|fatal|panic|traceback)\b", re.IGNORECASE)
-_HORIZONS_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
+_HORIZONS_S = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0)
 _LIKE_THE_BEST = 0.8
 # A pattern must have been this frequent before its absence means anything.
 _ENOUGH_TO_MISS = 10.0

@@ -35,12 +35,15 @@ class ParquetTelemetry:
         self._topologies: SingleFlight[tuple[int, int], Topology] = SingleFlight(1)
 
     async def topology(self) -> Topology:
-        """The folder's `catalogue.json`, read again when it changed. Raises Terminal(TELEMETRY_UNAVAILABLE)."""
+        """The folder's `catalogue.json`, read again when it changed.
+
+        Raises Retryable(TELEMETRY_UNAVAILABLE) while it cannot be read, and Terminal for one that is wrong.
+        """
         path = self._root / "catalogue.json"
         try:
             status = path.stat()
         except OSError as error:
-            raise Terminal(ErrorCode.TELEMETRY_UNAVAILABLE, f"{path}: {error.strerror}") from None
+            raise Retryable(ErrorCode.TELEMETRY_UNAVAILABLE, f"{path}: {error.strerror}") from None
         key = (status.st_mtime_ns, status.st_size)
         return await self._topologies.get(key, lambda: asyncio.to_thread(read_catalogue, path))
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Strings = NDArray[np.object_]
 Place = tuple[str, str]
 Derived = TypeVar("Derived")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from oncall.config import References
+from oncall.config import References, in_region
 from oncall.model.agent import Agent
 from oncall.model.observation import Observation
 from oncall.model.topology import Topology
@@ -23,6 +23,8 @@ from oncall.trust.canonical import canonical
 
 # A recording is read whole: its points may be minutes apart, and its past days long.
 RECORDING_LOOKBACK_S = 14 * 24 * 3600
+# However long ago the alert claims to be: it came from outside.
+MAX_WAIT = timedelta(hours=12)
 _SIGNIFICANT = 6
 
 
@@ -50,10 +52,18 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def window_start(as_of: datetime, alert_at: datetime, lookback_s: float) -> datetime:
+    """Where a window that ends at `as_of` begins: `lookback_s` before the alert, and at least as long before it as
+    people took to answer, so that there is always more past than fault."""
+    waited = min(max(as_of - alert_at, timedelta(0)), MAX_WAIT)
+    return as_of - waited - max(waited, timedelta(seconds=lookback_s))
+
+
 class Toolkit:
     """One agent's tools share this. Without `credentials` nothing live is called: the source is a recording.
 
-    `uri` is the agent's SPIFFE id; `as_of` (UTC) ends the window that is read and `lookback_s` is its length.
+    `uri` is the agent's SPIFFE id. The window that is read begins `lookback_s` before `alert_at` and ends at `as_of`
+    (both UTC).
     """
 
     def __init__(
@@ -61,6 +71,7 @@ class Toolkit:
         agent: Agent,
         uri: str,
         as_of: datetime,
+        alert_at: datetime,
         lookback_s: float,
         telemetry: Telemetry,
         instances_url: str | None,
@@ -70,6 +81,7 @@ class Toolkit:
         self.agent = agent
         self.uri = uri
         self.as_of = as_of
+        self.alert_at = alert_at
         self.lookback_s = lookback_s if credentials is not None else max(lookback_s, RECORDING_LOOKBACK_S)
         self.telemetry = telemetry
         self.instances_url = instances_url
@@ -86,7 +98,8 @@ class Toolkit:
 
     async def window(self) -> Window:
         """The wave's shared window. Raises TELEMETRY_UNAVAILABLE."""
-        return await self.telemetry.window(self.as_of - timedelta(seconds=self.lookback_s), self.as_of)
+        start = window_start(self.as_of, self.alert_at, self.lookback_s)
+        return await self.telemetry.window(start, self.as_of)
 
     async def topology(self) -> Topology:
         """The estate as the telemetry's catalogue describes it. Raises TELEMETRY_UNAVAILABLE."""
@@ -105,7 +118,7 @@ class Toolkit:
 
     async def login(self, template: str) -> tuple[str, SecretStr, str]:
         """(username, password, server) of a login item; `{region}` in `template` is the agent's region."""
-        base = template.format(region=self.agent.region)
+        base = in_region(template, self.agent.region)
         username = await self.reveal(f"{base}/username")
         password = await self.reveal(f"{base}/password")
         server = await self.reveal(f"{base}/server")

@@ -10,7 +10,7 @@ from activities.evidence import FINDING_TYPE, SYNTHESIS_TYPE, Evidence
 from activities.sources import Sources
 from activities.synthesize import Synthesize
 from oncall.blobs.store import BlobStore
-from oncall.config import References, SourcesConfig
+from oncall.config import Config
 from oncall.model.agent import Specialist
 from oncall.model.coverage import Coverage
 from oncall.model.diagnosis import Conclusion
@@ -31,8 +31,16 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.worker = Pool(folder, "test", "investigate").worker
         self.evidence = Evidence(BlobStore(folder / "blobs"), pinned_keys(folder))
-        sources = Sources(SourcesConfig(telemetry=folder))
-        self.synthesize = Synthesize(self.evidence, self.worker, sources, References())
+        config = Config.model_validate(
+            {
+                "state": folder,
+                "approvers": folder,
+                "policy": folder,
+                "connect": {"url": "u"},
+                "sources": {"telemetry": folder},
+            }
+        )
+        self.synthesize = Synthesize(config, self.evidence, self.worker, Sources(config.sources))
 
     def agent(self, incident: str = "incident-1", service: str = "order", attempt: int = 1) -> Identity:
         uri = agent_uri("test", "eu-west-1", incident, Specialist.LOGS, service, attempt)
@@ -57,7 +65,13 @@ class Host:
     def counted(self, *stubs: FindingRef) -> int:
         """How many of the stubs count in incident-1."""
         task = SynthesizeIn(
-            incident_id="incident-1", tenant="test", findings=stubs, coverage=Coverage(), quorum=0.8, as_of=NOW
+            incident_id="incident-1",
+            tenant="test",
+            findings=stubs,
+            coverage=Coverage(),
+            quorum=0.8,
+            as_of=NOW,
+            alert_at=NOW,
         )
         return len(self.synthesize._verified(task))
 

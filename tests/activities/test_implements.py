@@ -33,7 +33,7 @@ ECHO = Step("echo", Queue.ORCHESTRATE, SurveyIn, Written)
 
 
 def task(incident_id: str = "i-1") -> SurveyIn:
-    return SurveyIn(incident_id=incident_id)
+    return SurveyIn(incident_id=incident_id, tenant="test")
 
 
 async def fails_with(error: BaseException) -> BaseException:
@@ -150,7 +150,7 @@ class Asks:
     async def run(self, incident_id: str) -> str:
         written: Written = await workflow.execute_activity(
             ECHO.name,
-            SurveyIn(incident_id=incident_id),
+            SurveyIn(incident_id=incident_id, tenant="test"),
             result_type=Written,
             start_to_close_timeout=timedelta(seconds=5),
             schedule_to_close_timeout=timedelta(seconds=20),

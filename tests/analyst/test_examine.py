@@ -97,11 +97,19 @@ async def test_an_agent_that_saw_nothing_says_unknown() -> None:
 async def test_telemetry_that_ended_long_ago_is_not_called_healthy() -> None:
     source = Memory(window())
     late = Toolkit(
-        agent(Specialist.CACHE), "u", NOW + timedelta(seconds=60), 120, source, None, References(), _Revoked(None)
+        agent(Specialist.CACHE), "u", NOW + timedelta(seconds=60), NOW, 120, source, None, References(), _Revoked(None)
     )
     finding = await examine(late)
     assert finding.health is Health.UNKNOWN
     assert any("telemetry ends 60 s before" in note for note in finding.blind)
+
+
+async def test_without_a_past_before_the_alert_nothing_is_called_healthy() -> None:
+    early = NOW - timedelta(seconds=115)
+    kit = Toolkit(agent(Specialist.CACHE), "u", NOW, early, 120, Memory(window()), None, References(), _Revoked(None))
+    finding = await examine(kit)
+    assert finding.health is Health.UNKNOWN
+    assert any("what is usual is unknown" in note for note in finding.blind)
 
 
 class _Revoked:
@@ -116,7 +124,7 @@ class _Revoked:
 
 @pytest.mark.parametrize("code", [ErrorCode.GRANT_REVOKED, ErrorCode.GRANT_EXPIRED, ErrorCode.HALTED])
 async def test_a_revoked_grant_ends_the_agent(code: ErrorCode) -> None:
-    kit = Toolkit(agent(Specialist.DATABASE), "u", NOW, 120, Memory(window()), None, References(), _Revoked(code))
+    kit = Toolkit(agent(Specialist.DATABASE), "u", NOW, NOW, 120, Memory(window()), None, References(), _Revoked(code))
     with pytest.raises(Terminal) as ended:
         await examine(kit)
     assert ended.value.code is code

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from oncall.analyst.examine import examine
-from oncall.analyst.recovery import recovery_checks
+from oncall.analyst.recovery import recovery_checks, symptoms
 from oncall.analyst.runaways import long_running
 from oncall.analyst.synthesize import Analysis, synthesize
 from oncall.config import References
@@ -62,7 +62,7 @@ async def wave(estate: RunningEstate, telemetry: ParquetTelemetry) -> tuple[list
 
     def toolkit(agent: Agent) -> Toolkit:
         uri = f"spiffe://test/{agent.region}/incident/i/{agent.specialist.value}/{agent.service}/attempt/1"
-        return Toolkit(agent, uri, as_of, 300, telemetry, estate.info["instances"], References(), vault)
+        return Toolkit(agent, uri, as_of, as_of, 300, telemetry, estate.info["instances"], References(), vault)
 
     findings = await asyncio.gather(*(examine(toolkit(agent)) for agent in roster(topology)))
     coverage = Coverage(planned=len(findings), completed=len(findings))
@@ -93,11 +93,12 @@ async def recovered(telemetry: ParquetTelemetry, root: RootCause, incident_at: d
     """Waits until recovery is measured; fails after the patience is over."""
     topology = await telemetry.topology()
     before = await telemetry.window(datetime.fromtimestamp(incident_at.timestamp() - 300, UTC), incident_at)
+    measured = symptoms(before, topology, root)
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         now = datetime.now(UTC)
         after = await telemetry.window(datetime.fromtimestamp(now.timestamp() - 300, UTC), now)
-        result = recovery_checks(before, after, topology, root, runaways, 0)
+        result = recovery_checks(measured, after, topology, root, runaways, 0)
         if result.recovered:
             assert result.improved
             return

@@ -18,6 +18,7 @@ SICK = window(
     }
 )
 WELL = window()
+BEFORE = symptoms(SICK, TOPOLOGY, ROOT)
 
 
 def test_the_root_service_and_the_entrance_are_measured() -> None:
@@ -30,7 +31,7 @@ def test_the_root_service_and_the_entrance_are_measured() -> None:
 
 
 def test_back_to_usual_is_recovered() -> None:
-    result = recovery_checks(SICK, WELL, TOPOLOGY, ROOT, 4, 0)
+    result = recovery_checks(BEFORE, WELL, TOPOLOGY, ROOT, 4, 0)
     assert result.recovered
     assert result.improved
     assert len(result.checks) == 5
@@ -39,30 +40,30 @@ def test_back_to_usual_is_recovered() -> None:
 
 
 def test_still_bad_is_neither_recovered_nor_improved() -> None:
-    result = recovery_checks(SICK, SICK, TOPOLOGY, ROOT, 4, 4)
+    result = recovery_checks(BEFORE, SICK, TOPOLOGY, ROOT, 4, 4)
     assert not result.recovered
     assert not result.improved
 
 
 def test_one_bad_reading_among_the_latest_is_not_recovered() -> None:
     relapse = window({("north", "front", "error_rate(%)"): points([0.0] * 59 + [50.0])})
-    result = recovery_checks(SICK, relapse, TOPOLOGY, ROOT, 4, 0)
+    result = recovery_checks(BEFORE, relapse, TOPOLOGY, ROOT, 4, 0)
     assert not result.recovered
     assert result.improved
 
 
 def test_long_running_statements_left_are_not_recovered() -> None:
-    assert not recovery_checks(SICK, WELL, TOPOLOGY, ROOT, 4, 1).recovered
+    assert not recovery_checks(BEFORE, WELL, TOPOLOGY, ROOT, 4, 1).recovered
 
 
 def test_unknown_is_not_ok() -> None:
-    unknown = recovery_checks(SICK, WELL, TOPOLOGY, ROOT, 4, None)
+    unknown = recovery_checks(BEFORE, WELL, TOPOLOGY, ROOT, 4, None)
     assert not unknown.recovered
     assert unknown.checks[-1].after is None
     silent = window({("north", "back", "error_rate(%)"): points([])})
-    assert not recovery_checks(SICK, silent, TOPOLOGY, ROOT, 4, 0).recovered
+    assert not recovery_checks(BEFORE, silent, TOPOLOGY, ROOT, 4, 0).recovered
     stopped = Window(start=WELL.start, end=NOW + timedelta(minutes=5), series=WELL.series)
-    late = recovery_checks(SICK, stopped, TOPOLOGY, ROOT, 4, 0)
+    late = recovery_checks(BEFORE, stopped, TOPOLOGY, ROOT, 4, 0)
     assert not late.recovered
     assert [check.after for check in late.checks[:-1]] == [None] * 4
 
@@ -70,9 +71,15 @@ def test_unknown_is_not_ok() -> None:
 def test_nothing_to_measure_is_not_recovered() -> None:
     nothing = Window(start=NOW - timedelta(seconds=60), end=NOW, series={})
     logs = ROOT.model_copy(update={"specialist": Specialist.LOGS})
-    result = recovery_checks(nothing, nothing, TOPOLOGY, logs, None, None)
+    result = recovery_checks((), nothing, TOPOLOGY, logs, None, None)
     assert not result.recovered
     assert result.checks == ()
+
+
+def test_where_nothing_was_measurably_bad_nothing_has_recovered() -> None:
+    result = recovery_checks(symptoms(WELL, TOPOLOGY, ROOT), WELL, TOPOLOGY, ROOT, 0, 0)
+    assert all(check.ok for check in result.checks)
+    assert not result.recovered
 
 
 def test_without_a_past_of_its_own_its_peers_say_what_is_usual() -> None:
@@ -89,19 +96,23 @@ def test_a_host_that_is_slow_everywhere_does_not_hold_recovery_up() -> None:
         for region in TOPOLOGY.regions
         for service in ("back", "front")
     }
-    assert recovery_checks(SICK, window(slow), TOPOLOGY, ROOT, 4, 0).recovered
+    assert recovery_checks(BEFORE, window(slow), TOPOLOGY, ROOT, 4, 0).recovered
     alone = {key: value for key, value in slow.items() if key[0] == "north"}
-    assert not recovery_checks(SICK, window(alone), TOPOLOGY, ROOT, 4, 0).recovered
+    assert not recovery_checks(BEFORE, window(alone), TOPOLOGY, ROOT, 4, 0).recovered
 
 
 def test_a_success_rate_must_rise_again() -> None:
     metric = "success_rate(%)"
     fallen = window({("north", "back", metric): step(100, 20)})
-    still = recovery_checks(fallen, fallen, TOPOLOGY, ROOT, 0, 0)
+    still = recovery_checks(symptoms(fallen, TOPOLOGY, ROOT), fallen, TOPOLOGY, ROOT, 0, 0)
     [check] = [check for check in still.checks if check.name == metric]
     assert not check.ok
     assert check.after is not None
     assert math.isclose(check.after, -20)
     risen = window({("north", "back", metric): step(100, 100)})
-    [check] = [c for c in recovery_checks(fallen, risen, TOPOLOGY, ROOT, 0, 0).checks if c.name == metric]
+    [check] = [
+        c
+        for c in recovery_checks(symptoms(fallen, TOPOLOGY, ROOT), risen, TOPOLOGY, ROOT, 0, 0).checks
+        if c.name == metric
+    ]
     assert check.ok

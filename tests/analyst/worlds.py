@@ -109,7 +109,7 @@ def toolkit(source: Memory, agent: Agent, live: bool = False) -> Toolkit:
     """An agent's toolkit over `source`; live ones reach nothing."""
     uri = f"spiffe://test/{agent.region}/incident/i/{agent.specialist.value}/{agent.service}/attempt/1"
     url = "http://127.0.0.1:1" if live else None
-    return Toolkit(agent, uri, NOW, 120, source, url, References(), NoCredentials() if live else None)
+    return Toolkit(agent, uri, NOW, NOW, 120, source, url, References(), NoCredentials() if live else None)
 
 
 def roster(topology: Topology = TOPOLOGY) -> list[Agent]:

@@ -2,6 +2,7 @@
 not fooled by what is over, by an absent past or by what every region shares."""
 
 import math
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from oncall.telemetry.deviation import CAP, badness, deviate, deviations, unshared
 from oncall.telemetry.vocabulary import meaning
 from oncall.telemetry.window import Series
+from oncall.tools.toolkit import window_start
 from tests.analyst.worlds import NOW, PERIOD_S, points, step, window
 
 END = NOW.timestamp()
@@ -77,6 +79,44 @@ def test_values_that_are_no_numbers_are_dropped() -> None:
     assert found is not None
     assert found.past == 20.0
     assert math.isfinite(found.own)
+
+
+@pytest.mark.parametrize("waited_s", [0, 60, 190, 240, 300, 420, 600, 1200, 1800])
+@pytest.mark.parametrize("late_s", [0, 6, 30])
+def test_a_fault_is_found_however_long_people_took_to_answer(waited_s: int, late_s: int) -> None:
+    alert_at = NOW - timedelta(seconds=waited_s)
+    span_s = (NOW - window_start(NOW, alert_at, 300)).total_seconds()
+    sick = max(3, round((waited_s + late_s) / PERIOD_S))
+    healthy = round(span_s / PERIOD_S) - sick
+    found = deviate(points([0.0] * healthy + [60.0] * sick), ERRORS, END)
+    assert found is not None
+    assert found.own > 12
+    assert found.onset == pytest.approx(END - (sick - 1) * PERIOD_S, abs=PERIOD_S)
+
+
+def test_a_fault_that_fills_the_window_is_held_against_the_peers() -> None:
+    old = points([80.0] * 60)
+    success = {"north": points([20.0] * 60), "south": points([99.0] * 60)}
+    changes = {(region, "back", "success_rate(%)"): series for region, series in success.items()}
+    sick = window({("north", "back", "error_rate(%)"): old, **changes})
+    north = deviations(sick, "north", "back", ("north", "south"))
+    for metric in ("error_rate(%)", "success_rate(%)"):
+        assert badness(north[metric], meaning(metric)) > 6, metric
+        assert north[metric].onset == float(old.times[0])
+    south = deviations(sick, "south", "back", ("north", "south"))
+    assert all(badness(south[metric], meaning(metric)) == 0 for metric in ("error_rate(%)", "success_rate(%)"))
+
+
+@pytest.mark.parametrize(("here", "there"), [(0.3, 0.0), (3.0, 2.0), (60.0, 55.0), (60.0, 59.0)])
+def test_what_peers_show_too_or_nearly_is_a_habit(here: float, there: float) -> None:
+    alike = window(
+        {
+            ("north", "back", "error_rate(%)"): points([here] * 60),
+            ("south", "back", "error_rate(%)"): points([there] * 60),
+        }
+    )
+    found = deviations(alike, "north", "back", ("north", "south"))["error_rate(%)"]
+    assert badness(found, ERRORS) < 6
 
 
 def test_what_a_peer_shares_is_taken_away() -> None:

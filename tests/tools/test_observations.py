@@ -85,7 +85,7 @@ async def test_a_hop_knows_what_the_service_itself_does_not_account_for() -> Non
 
 
 async def test_a_live_tool_needs_credentials() -> None:
-    kit = Toolkit(BACK, "u", NOW, 60, Memory(window()), None, References(), None)
+    kit = Toolkit(BACK, "u", NOW, NOW, 60, Memory(window()), None, References(), None)
     with pytest.raises(AssertionError):
         await kit.activity()
 

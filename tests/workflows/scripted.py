@@ -103,6 +103,9 @@ class Script:
     outcome: Outcome = Outcome.SUCCEEDED
     failing_agents: int = 0
     grant_failures: list[OncallError] = field(default_factory=list)
+    unverified: int = 0
+    hold_grant: asyncio.Event | None = None
+    hold_survey: asyncio.Event | None = None
     hold_investigation: asyncio.Event | None = None
     hold_remedy: asyncio.Event | None = None
     calls: dict[str, int] = field(default_factory=dict)
@@ -115,6 +118,8 @@ class Script:
     @implements(steps.SURVEY)
     async def survey(self, task: steps.SurveyIn) -> steps.Surveyed:
         self._called(steps.SURVEY)
+        if self.hold_survey is not None:
+            await self.hold_survey.wait()
         return steps.Surveyed(
             topology=TOPOLOGY,
             policy=self.policy,
@@ -129,6 +134,8 @@ class Script:
     @implements(steps.OPEN_GRANT)
     async def open_grant(self, task: steps.OpenGrantIn) -> Grant:
         self._called(steps.OPEN_GRANT)
+        if self.hold_grant is not None:
+            await self.hold_grant.wait()
         if self.grant_failures:
             raise self.grant_failures.pop(0)
         request = requests.parse_request(task.request)
@@ -171,6 +178,7 @@ class Script:
             actions=self.actions if self.conclusion is Conclusion.ROOT_CAUSE else (),
             observations=(OBSERVATION,),
             evidence_digest="sha256:" + "1" * 64,
+            unverified=self.unverified,
         )
 
     @implements(steps.REMEDIATE)
