@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import re
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +22,6 @@ from oncall.trust.requests import abort_bytes
 
 CONFIRM_S = 10.0
 _POLL_S = 0.2
-_REFUSED = re.compile(r"\borders? to abort (?:was|were) refused\b")
 
 
 @click.command()
@@ -85,14 +82,13 @@ async def _abort(incident: str, reason: str, key: Path) -> tuple[IncidentReport,
 
 def said(before: IncidentReport, now: IncidentReport) -> Became | None:
     """What the incident has said to an order between two looks; None when nothing yet."""
-    # Counted, as the record may hold an equal line from an earlier order.
-    new = list((Counter(now.notes) - Counter(before.notes)).elements())
-    honoured = next((note for note in new if note.startswith("aborted by")), "")
+    honoured = now.abort_orders.honoured
     if now.status == Ending.ABORTED:
         return Became(Ending.ABORTED, honoured)
     if now.closed_at is not None:
         return Became("closed", f"the incident closed before it could be stopped: {now.status}")
     if honoured:
         return Became("stopping", honoured)
-    refused = next((note for note in new if _REFUSED.search(note)), "")
-    return Became("refused", refused) if refused else None
+    if now.abort_orders.refused > before.abort_orders.refused:
+        return Became("refused", now.abort_orders.last_refusal)
+    return None

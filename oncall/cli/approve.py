@@ -8,7 +8,7 @@ from temporalio.client import Client
 from oncall.cli import loop, settings
 from oncall.cli.deciding import Decided, make_decision, send
 from oncall.cli.evidence import EvidenceOutOfReach, check_evidence
-from oncall.cli.exits import ANSWER_IS_NO, DONE
+from oncall.cli.exits import ANSWER_IS_NO, DONE, UNREACHABLE
 from oncall.cli.output import Output, interactive, json_option, note_silent
 from oncall.cli.request_view import read_pending, view, what_is_asked
 from oncall.model.access import AccessRequest, GateStatus
@@ -63,8 +63,9 @@ def find(waiting: tuple[PendingApproval, ...], wanted: str) -> PendingApproval:
 @click.command()
 @click.argument("incident", required=False)
 @json_option
-def approvals(incident: str | None, as_json: bool) -> None:
-    """Shows what waits for a human, in one incident or in all that run.
+def approvals(incident: str | None, as_json: bool) -> int:
+    """Shows what waits for a human, in one incident or in all that run. Exit code 3 when nothing is known to wait, but
+    not every incident answered.
 
     \b
     Example:
@@ -90,12 +91,14 @@ def approvals(incident: str | None, as_json: bool) -> None:
             continue
         entries.append(document(pending, request))
         out.show(view(pending, request))
-    out.emit({"approvals": entries})
-    out.show(
-        "nothing waits for an answer"
-        if not entries
-        else "answer with `oncall approve REQUEST` or `oncall deny REQUEST`"
-    )
+    out.emit({"approvals": entries, "silent": list(found.silent)})
+    if entries:
+        out.show("answer with `oncall approve REQUEST` or `oncall deny REQUEST`")
+        return DONE
+    if found.silent:
+        return UNREACHABLE
+    out.show("nothing waits for an answer")
+    return DONE
 
 
 async def _already(client: Client, wanted: str) -> None:

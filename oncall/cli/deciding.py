@@ -1,6 +1,7 @@
 """Signs a decision about one request, sends it, and waits for what the gate says became of it."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from temporalio.client import Client
 from oncall.cli import sshkeys
 from oncall.cli.request_view import read_pending
 from oncall.model.access import NAMESPACE_DECISION, Decision, GateStatus
-from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.incident import PendingApproval
 from oncall.model.report import AccessEntry
 from oncall.temporal import incidents
@@ -57,7 +58,10 @@ async def send(client: Client, pending: PendingApproval, decision: Decision) -> 
     deadline = loop.time() + CONFIRM_S
     while loop.time() < deadline:
         await asyncio.sleep(_POLL_S)
-        now = await _entry(client, pending)
+        now = None
+        # It was sent, whatever happens to this look: a worker that is away now will hear it when it is back.
+        with contextlib.suppress(Retryable):
+            now = await _entry(client, pending)
         if now is None:
             continue
         if now.decision is not GateStatus.PENDING:

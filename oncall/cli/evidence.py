@@ -5,6 +5,9 @@ synthesis that a request names must be in blob storage, signed by a worker of a 
 must propose exactly the action that is asked for.
 """
 
+import os
+from pathlib import Path
+
 from activities.evidence import Evidence
 from oncall.blobs.store import BlobStore
 from oncall.config import Config
@@ -34,10 +37,7 @@ def check_evidence(request: AccessRequest, config: Config | None) -> None:
         raise _refused("a WRITE request without evidence or without an action")
     if config is None:
         raise EvidenceOutOfReach("there is no oncall.yaml here")
-    blobs = config.state / "blobs"
-    if not blobs.is_dir():
-        raise EvidenceOutOfReach(f"there is no blob storage at {blobs}")
-    evidence = Evidence(BlobStore(blobs), pinned_keys(config.state))
+    evidence = _evidence(config.state)
     try:
         synthesis = evidence.synthesis(request.evidence_digest, request.tenant, request.incident_id)
     except OncallError as error:
@@ -47,6 +47,18 @@ def check_evidence(request: AccessRequest, config: Config | None) -> None:
         raise _refused("the evidence does not propose this action with these parameters and references")
     if request.tenant != config.tenant:
         raise _refused(f"the request is for the tenant {plain(request.tenant)!r}, not {config.tenant!r}")
+
+
+def _evidence(state: Path) -> Evidence:
+    blobs = state / "blobs"
+    try:
+        # Workers keep both private: somebody else's login on their host may not even look.
+        os.scandir(blobs).close()
+        return Evidence(BlobStore(blobs), pinned_keys(state))
+    except FileNotFoundError:
+        raise EvidenceOutOfReach(f"there is no blob storage at {blobs}") from None
+    except OSError as error:
+        raise EvidenceOutOfReach(f"{error.filename}: {error.strerror}") from None
 
 
 def _refused(why: str) -> Terminal:

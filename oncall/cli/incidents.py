@@ -1,12 +1,13 @@
 """`trigger`, `status`, `report` and `replay`: an incident from its opening to its re-execution."""
 
+import os
 from pathlib import Path
 
 import click
 from temporalio.client import Client
 
 from oncall.cli import loop, settings
-from oncall.cli.exits import ANSWER_IS_NO, DONE
+from oncall.cli.exits import ANSWER_IS_NO, DONE, UNREACHABLE
 from oncall.cli.markdown import to_markdown
 from oncall.cli.opening import make_opening
 from oncall.cli.output import Output, json_option, note_silent
@@ -55,6 +56,11 @@ def trigger(
       oncall trigger --anomaly elevated_errors --severity critical --message "checkout fails"
     """
     out = Output(as_json)
+    for given in (anomaly, message, service, region):
+        try:
+            (given or "").encode()
+        except UnicodeEncodeError:
+            raise click.BadParameter(f"{plain(given or '')} is not UTF-8 text") from None
     stack = settings.adopt(out.note)
     config = settings.require_config()
     opening = make_opening(config, anomaly, Severity(severity), message, region, service, _own_key(key, stack, out))
@@ -89,8 +95,8 @@ def _line(found: IncidentStatus) -> str:
 @click.command()
 @click.argument("incident", required=False)
 @json_option
-def status(incident: str | None, as_json: bool) -> None:
-    """One look at an incident, or at all that run.
+def status(incident: str | None, as_json: bool) -> int:
+    """One look at an incident, or at all that run. Exit code 3 when some run and none answered.
 
     \b
     Example:
@@ -102,7 +108,7 @@ def status(incident: str | None, as_json: bool) -> None:
         kept = load_report(folder)
         out.emit(_status_of(kept).model_dump(mode="json"))
         out.show(_line(_status_of(kept)))
-        return
+        return DONE
 
     async def look() -> incidents.Everywhere[IncidentStatus]:
         client = await connect()
@@ -113,8 +119,12 @@ def status(incident: str | None, as_json: bool) -> None:
     looked = loop.run(look())
     note_silent(out, looked.silent)
     found = looked.answers
-    out.emit(found[0] if incident else {"incidents": [one.model_dump(mode="json") for one in found]})
+    every = {"incidents": [one.model_dump(mode="json") for one in found], "silent": list(looked.silent)}
+    out.emit(found[0] if incident else every)
+    if looked.silent and not found:
+        return UNREACHABLE
     out.show(*(map(_line, found) if found else ["no incident runs"]))
+    return DONE
 
 
 def _status_of(report: IncidentReport) -> IncidentStatus:
@@ -200,7 +210,7 @@ def replay(incident_or_file: str, as_json: bool) -> int:
 
 def _history(wanted: str, out: Output) -> tuple[str, str]:
     path = Path(wanted)
-    if not path.is_file():
+    if not os.path.isfile(path):
         stack = settings.adopt(out.note)
         folder = None
         if stack is None and not settings.temporal_is_given():

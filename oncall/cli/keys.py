@@ -16,7 +16,7 @@ from oncall.model.access import NAMESPACE_ABORT, NAMESPACE_DECISION, NAMESPACE_T
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.rules.text import plain
 from oncall.trust.allowed_signers import AllowedSigner, parse_allowed_signers
-from oncall.trust.ssh import fingerprint
+from oncall.trust.ssh import SUPPORTED, fingerprint
 
 SIGNERS = "allowed_signers"
 PEOPLE = "people.yaml"
@@ -42,6 +42,9 @@ def add_approver(directory: Path, name: str, key: sshkeys.PublicKey) -> bool:
 
     Creates the two files where they are missing. Raises Terminal(BAD_CONFIG).
     """
+    if key.algorithm not in SUPPORTED:
+        known = " and ".join(SUPPORTED)
+        raise Terminal(ErrorCode.BAD_CONFIG, f"a {plain(key.algorithm)} key cannot decide here; {known} keys can")
     current = read_approvers(directory)
     if current.people.get(key.fingerprint) == name:
         return False
@@ -130,10 +133,13 @@ def init(key: Path | None, name: str | None, no_passphrase: bool, directory: Pat
     person = checked_name(name or _user())
     path = (key or settings.default_key()).expanduser().absolute()
     ask = not no_passphrase and interactive()
+    # Before the key is made: a configuration that cannot be read leaves nothing half done.
+    first = _without_list(directory, out)
     public = sshkeys.generate(path, f"{person} oncall", ask)
     if not ask and not no_passphrase:
         out.note("no terminal to ask for a passphrase: the key has none (`ssh-keygen -p -f FILE` adds one)")
-    first = _enrol_first(directory, out, person, public)
+    if first is not None:
+        add_approver(first, person, public)
     out.emit(
         {
             "key": str(path),
@@ -150,16 +156,13 @@ def init(key: Path | None, name: str | None, no_passphrase: bool, directory: Pat
         out.show(f"next: an owner of the approvers list runs `oncall approvers add {person} --key {path}.pub`")
 
 
-def _enrol_first(given: Path | None, out: Output, person: str, public: sshkeys.PublicKey) -> Path | None:
+def _without_list(given: Path | None, out: Output) -> Path | None:
+    """The approvers folder when it has no list yet: joining one that exists is for its owners to decide."""
     if given is None:
         settings.adopt(out.note)
         config = settings.config_if_any()
         given = config.approvers if config else None
-    # Only where there is no list at all: joining one that exists is for its owners to decide.
-    if given is None or (given / SIGNERS).exists():
-        return None
-    add_approver(given, person, public)
-    return given
+    return None if given is None or (given / SIGNERS).exists() else given
 
 
 @click.group()
@@ -219,7 +222,8 @@ def add(name: str, file: Path, directory: Path | None, as_json: bool) -> None:
     public = sshkeys.read_public_key(file)
     added = add_approver(folder, checked_name(name), public)
     out.emit({"name": name, "fingerprint": public.fingerprint, "added": added, "approvers": str(folder)})
-    out.show(f"{name} {'may now' if added else 'could already'} approve with {public.fingerprint}")
+    when = "may approve, once the workers have been restarted," if added else "could already approve"
+    out.show(f"{name} {when} with {public.fingerprint}")
 
 
 @approvers.command("remove")

@@ -185,6 +185,8 @@ def _verification(report: IncidentReport) -> list[Block]:
         (c.name, c.region, c.service, number(c.before), number(c.after), number(c.threshold), "ok" if c.ok else "no")
         for c in report.verification.checks
     )
+    if report.verification.blind:
+        verdict += f" Could not be read: {'; '.join(report.verification.blind)}."
     return [*blocks, Paragraph(verdict), Grid(("check", "region", "service", "before", "after", "limit", ""), rows)]
 
 

@@ -3,6 +3,7 @@
 STATE/incidents/<incident>/<run>/report.json  report.md  report.html  history.json
 """
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,43 +15,35 @@ from oncall.cli.postmortem import postmortem
 from oncall.cli.settings import state_root
 from oncall.cli.webpage import to_html
 from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.names import path_part, record_folder
 from oncall.model.report import IncidentReport
-
-_NAME = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-
-
-def _safe(name: str) -> str:
-    return "".join(char if char in _NAME else "_" for char in name)[:120] or "_"
-
-
-def folder_of(state: Path, incident_id: str, run_id: str) -> Path:
-    """The folder of one run of an incident."""
-    return state / "incidents" / _safe(incident_id) / _safe(run_id)
 
 
 def write_record(state: Path, report: IncidentReport, history: str) -> IncidentReport:
     """Writes the files of an incident whose workflow has completed; returns the report with their names filled in.
 
-    Raises Terminal(DISK_FULL) when they cannot be written.
+    Raises Terminal when they cannot be written: DISK_FULL, or BAD_CONFIG for any other reason.
     """
-    folder = folder_of(state, report.incident_id, report.run_id)
+    folder = state / record_folder(report.incident_id, report.run_id)
     files = {"report": str(folder / "report.json"), "history": str(folder / "history.json")}
     report = report.model_copy(update={"files": report.files.model_copy(update=files)})
     blocks = postmortem(report)
     try:
-        write_whole(folder / "history.json", history)
-        write_whole(folder / "report.md", to_markdown(blocks))
-        write_whole(folder / "report.html", to_html(blocks))
+        write_whole(folder / "history.json", history, private=True)
+        write_whole(folder / "report.md", to_markdown(blocks), private=True)
+        write_whole(folder / "report.html", to_html(blocks), private=True)
         # Over the worker's own, which was written before the workflow knew of it and so names no files.
-        write_whole(folder / "report.json", report.model_dump_json(indent=1))
+        write_whole(folder / "report.json", report.model_dump_json(indent=1), private=True)
     except OSError as error:
-        raise Terminal(ErrorCode.DISK_FULL, f"{folder}: {error.strerror}; the report was not written") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = ErrorCode.DISK_FULL if full else ErrorCode.BAD_CONFIG
+        raise Terminal(code, f"{folder}: {error.strerror}; the report was not written") from None
     return report
 
 
 def find_record(incident_id: str, note: Callable[[str], None], file: str = "report.json") -> Path | None:
     """The newest folder of an incident below the state folder that holds `file`, or None; says through `note` where."""
-    pattern = f"*/incidents/{_safe(incident_id)}/*/{file}"
+    pattern = f"*/incidents/{path_part(incident_id)}/*/{file}"
     found = sorted(state_root().glob(pattern), key=lambda path: path.stat().st_mtime)
     if not found:
         return None

@@ -57,9 +57,9 @@ def state_root() -> Path:
     return Path(os.environ.get(ENV_STATE) or ".state").absolute()
 
 
-def stack_file(root: Path | None = None) -> Path:
+def stack_file() -> Path:
     """Where `oncall dev` leaves its record."""
-    return (root or state_root()) / "dev" / "stack.json"
+    return state_root() / "dev" / "stack.json"
 
 
 def default_key() -> Path:

@@ -120,7 +120,7 @@ def sign(key: Path, message: bytes, namespace: str) -> str:
 
     Raises Terminal(BAD_CONFIG) when there is no such key or it cannot be used.
     """
-    if not key.exists():
+    if not os.path.exists(key):
         message_ = f"{key}: no such key; make one with `oncall keys init` or give another with --key"
         raise Terminal(ErrorCode.BAD_CONFIG, message_)
     if shutil.which("ssh-keygen"):

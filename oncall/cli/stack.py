@@ -62,7 +62,6 @@ class Stack:
     estate: EstateAdmin
     estate_info: dict[str, Any]
     config: Path
-    approvers: Path
     children: list[Child] = field(default_factory=list)
 
     @property
@@ -90,7 +89,7 @@ class Stack:
 def _locked(state: Path) -> Any:
     """One stack per state folder: two would share a database file."""
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         message = f"{state}: {error.strerror}; choose another folder with --state"
@@ -191,7 +190,7 @@ async def running_stack(
             await worker.ready(WORKER_READY_S)
         ready("three workers")
         admin = EstateAdmin(info["admin"], Path(info["admin_token_file"]))
-        yield Stack(state, server, client, admin, info, config, state / "approvers", [estate, *workers])
+        yield Stack(state, server, client, admin, info, config, [estate, *workers])
 
 
 async def _stop_all(children: list[Child]) -> None:

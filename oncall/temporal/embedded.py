@@ -61,31 +61,22 @@ class EmbeddedServer:
     ui_url: str
     process: asyncio.subprocess.Process
 
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self.process.pid
-
     @classmethod
-    async def start(
-        cls, state: Path, port: int = 7233, ui_port: int = 8233, dynamic_config: tuple[str, ...] = ()
-    ) -> "EmbeddedServer":
+    async def start(cls, state: Path, port: int = 7233, ui_port: int = 8233) -> "EmbeddedServer":
         """Start a server whose database is `state/temporal.db`, taking free ports where the usual ones are taken.
 
         Raises Retryable(TEMPORAL_UNREACHABLE) naming the log when it does not answer within `READY_TIMEOUT_S`.
         """
-        state.mkdir(parents=True, exist_ok=True)
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
         port = free_port(port)
         ui_port = free_port(ui_port)
         log = state / "temporal.log"
         parent = os.getpid()
-        settings = [item for value in dynamic_config for item in ("--dynamic-config-value", value)]
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 binary(),
                 *("server", "start-dev", "--db-filename", str(state / "temporal.db")),
                 *("--ip", "127.0.0.1", "--port", str(port), "--ui-port", str(ui_port), "--log-level", "warn"),
-                *settings,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -40,6 +40,11 @@ RPC_TIMEOUT = timedelta(seconds=10)
 AT_ONCE = 64
 """Incidents that are asked at the same time when all are."""
 
+REFUSALS = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.INVALID_ARGUMENT)
+"""What asking again does not change."""
+
+_CUT_OFF = (WorkflowExecutionStatus.TERMINATED, WorkflowExecutionStatus.FAILED, WorkflowExecutionStatus.TIMED_OUT)
+
 Answer = TypeVar("Answer")
 
 
@@ -75,13 +80,21 @@ async def _boundary(what: str) -> AsyncIterator[None]:
         raise Terminal(ErrorCode.INTERNAL, f"{what}: its answer is not one of this version") from None
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
-            raise Terminal(ErrorCode.NOT_FOUND, f"{what} does not exist") from None
+            raise Terminal(ErrorCode.NOT_FOUND, _not_found(what, error)) from None
+        if error.status in REFUSALS:
+            raise Terminal(ErrorCode.BAD_CONFIG, f"{what}: Temporal refuses: {error.message}") from None
         if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
             message = f"{what}: no answer from the workflow; is a worker running (`worker.py --role orchestrate`)?"
             raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, message) from None
         if error.status is RPCStatusCode.FAILED_PRECONDITION:
             raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: {error.message}; is a worker running?") from None
         raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: Temporal answered {error.message}") from None
+
+
+def _not_found(what: str, error: RPCError) -> str:
+    """Temporal uses one status for both; only the details tell a missing namespace from a missing workflow."""
+    kinds = [detail.type_url.rpartition(".")[2] for detail in error.grpc_status.details]
+    return f"{what}: {error.message}" if "NamespaceNotFoundFailure" in kinds else f"{what} does not exist"
 
 
 def _handle(client: Client, incident_id: str, run_id: str | None = None) -> WorkflowHandle[object, IncidentReport]:
@@ -118,9 +131,20 @@ async def _first_opening(handle: WorkflowHandle[object, IncidentReport]) -> Open
     raise Terminal(ErrorCode.NOT_FOUND, f"incident {handle.id} has no history")
 
 
+async def _check_not_cut_off(handle: WorkflowHandle[object, IncidentReport]) -> WorkflowExecutionStatus | None:
+    """The workflow's status. Raises Terminal(INTERNAL) when it ended without a report: its queries would still answer
+    as if it ran."""
+    status = (await handle.describe(rpc_timeout=RPC_TIMEOUT)).status
+    if status in _CUT_OFF:
+        advice = f"`temporal workflow show --workflow-id {handle.id}` has what it did"
+        raise Terminal(ErrorCode.INTERNAL, f"incident {handle.id} was {status.name.lower()} from outside; {advice}")
+    return status
+
+
 async def status(client: Client, incident_id: str) -> IncidentStatus:
     """One look at an incident."""
     async with _boundary(f"incident {incident_id}"):
+        await _check_not_cut_off(_handle(client, incident_id))
         found: IncidentStatus = await _handle(client, incident_id).query(
             names.QUERY_STATUS, result_type=IncidentStatus, rpc_timeout=RPC_TIMEOUT
         )
@@ -130,6 +154,7 @@ async def status(client: Client, incident_id: str) -> IncidentStatus:
 async def approvals(client: Client, incident_id: str) -> tuple[PendingApproval, ...]:
     """What waits for a human in one incident."""
     async with _boundary(f"incident {incident_id}"):
+        await _check_not_cut_off(_handle(client, incident_id))
         found = await _handle(client, incident_id).query(
             names.QUERY_APPROVALS, result_type=list[PendingApproval], rpc_timeout=RPC_TIMEOUT
         )
@@ -198,8 +223,7 @@ async def report(client: Client, incident_id: str) -> IncidentReport:
     """The report: the workflow's result once it has closed, what it knows so far while it runs."""
     handle = _handle(client, incident_id)
     async with _boundary(f"incident {incident_id}"):
-        description = await handle.describe(rpc_timeout=RPC_TIMEOUT)
-        if description.status is WorkflowExecutionStatus.COMPLETED:
+        if await _check_not_cut_off(handle) is WorkflowExecutionStatus.COMPLETED:
             return await handle.result()
         found: IncidentReport = await handle.query(
             names.QUERY_REPORT, result_type=IncidentReport, rpc_timeout=RPC_TIMEOUT

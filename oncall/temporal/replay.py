@@ -1,9 +1,9 @@
 """Re-executes a recorded history against today's workflow code."""
 
-import json
 import re
 from dataclasses import dataclass, replace
 
+from google.protobuf.json_format import ParseError
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
@@ -34,7 +34,7 @@ async def replay(history_json: str) -> Replayed:
         # The workflow compares its own id with the one that its opening was signed for.
         started = history.events[0].workflow_execution_started_event_attributes
         history = replace(history, workflow_id=started.workflow_id or "replayed")
-    except (ValueError, json.JSONDecodeError, TypeError, AttributeError, KeyError):
+    except (ValueError, ParseError, TypeError, AttributeError, KeyError):
         raise Terminal(ErrorCode.BAD_CONFIG, "not a Temporal history: expected JSON with a list of events") from None
     replayer = Replayer(
         workflows=WORKFLOWS,

@@ -11,8 +11,10 @@ from pydantic import SecretStr
 from oncall.access.connect import Vault
 from oncall.access.ledger import Ledger
 from oncall.config import Config, ConnectConfig, load_approvers, load_policy
+from oncall.model.access import Approvers
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.names import Queue
+from oncall.trust.allowed_signers import parse_allowed_signers
 
 
 class Role(StrEnum):
@@ -60,7 +62,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from oncall.blobs.store import BlobStore
     from oncall.temporal.pools import Pool, pinned_keys
 
-    policy, approvers = load_policy(config.policy), load_approvers(config.approvers)
+    policy, approvers = load_policy(config.policy), _approvers(config)
     broker = ReadBroker(vault, ledger, approvers, policy, config.references.read_set(("{region}",)))
     worker = Pool(config.state, config.tenant, "investigate").worker
     evidence = Evidence(BlobStore(config.state / "blobs"), pinned_keys(config.state))
@@ -69,7 +71,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
         Access(broker).open_read_grant,
         Observe(config, policy, approvers, ledger, sources).survey,
         Investigate(config, broker, evidence, worker, sources).investigate,
-        Synthesize(evidence, worker, sources, config.references).synthesize,
+        Synthesize(config, evidence, worker, sources).synthesize,
         Verify(config, broker, sources, evidence).verify,
         Report(config.state).write_report,
     ]
@@ -80,8 +82,18 @@ def _remediate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from activities.remediate import Remediation
     from oncall.access.write import WriteBroker
 
-    policy, approvers = load_policy(config.policy), load_approvers(config.approvers)
+    policy, approvers = load_policy(config.policy), _approvers(config)
     return [Remediation(WriteBroker(vault, ledger, approvers, policy), config.references).remediate]
+
+
+def _approvers(config: Config) -> Approvers:
+    """The list of those who may decide. Raises Terminal(BAD_CONFIG) for one that would refuse everybody at night."""
+    approvers = load_approvers(config.approvers)
+    try:
+        parse_allowed_signers(approvers.allowed_signers)
+    except Terminal as error:
+        raise Terminal(ErrorCode.BAD_CONFIG, f"{config.approvers}: {error.message}") from None
+    return approvers
 
 
 def _token(connect: ConnectConfig, role: Role) -> SecretStr:

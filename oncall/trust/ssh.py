@@ -26,7 +26,8 @@ MAX_RSA_BITS = 16384
 
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 _END = "-----END SSH SIGNATURE-----"
-_SUPPORTED = ("ssh-ed25519", "ssh-rsa")
+SUPPORTED = ("ssh-ed25519", "ssh-rsa")
+"""Key types whose signatures count."""
 _HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
 
 
@@ -56,7 +57,7 @@ def verify(signature: str, message: bytes, namespace: str, approvers: Approvers,
     if parsed.namespace != namespace.encode():
         raise _refused(f"it was made for another purpose than {namespace}")
     key_type = _key_type(parsed.public_key)
-    if key_type not in _SUPPORTED:
+    if key_type not in SUPPORTED:
         raise _refused("only ssh-ed25519 and ssh-rsa keys are supported")
     # The list comes before the cryptography, so that a stranger's key (of absurd size, say) costs nothing.
     line = _allowed(parsed.public_key, namespace, approvers, at)

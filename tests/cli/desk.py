@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +22,16 @@ from tests.workflows.scripted import Script
 
 
 class Desk:
-    """Runs commands in `folder`; `configured=False` gives it no oncall.yaml."""
+    """Runs commands in `folder`; `configured=False` gives it no oncall.yaml. `variables` are of the environment."""
 
-    def __init__(self, folder: Path, env: WorkflowEnvironment, *known: Person, configured: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        env: WorkflowEnvironment,
+        *known: Person,
+        configured: bool = True,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         for person in known:
@@ -38,7 +46,7 @@ class Desk:
         }
         if configured:
             (folder / "oncall.yaml").write_text(yaml.safe_dump(settings))
-        self._env = {"TEMPORAL_ADDRESS": env.client.service_client.config.target_host}
+        self._env = {"TEMPORAL_ADDRESS": env.client.service_client.config.target_host, **(variables or {})}
 
     async def __call__(self, *arguments: str) -> Ran:
         return await oncall(self.folder, *arguments, env=self._env)

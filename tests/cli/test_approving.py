@@ -91,7 +91,7 @@ async def test_what_waits_is_shown_signed_and_confirmed(incident: Open, people: 
     assert (diverged.code, json.loads(diverged.stdout)["identical"]) == (1, False)
     looked = await desk("status", report.incident_id, "--json")
     assert json.loads(looked.stdout)["status"] == "resolved"
-    assert json.loads((await desk("status", "--json")).stdout) == {"incidents": []}
+    assert json.loads((await desk("status", "--json")).stdout) == {"incidents": [], "silent": []}
     missing = await desk("report", "incident-none")
     assert missing.code == 2
     assert "incident-none does not exist" in missing.error

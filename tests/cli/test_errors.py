@@ -4,6 +4,7 @@
 is exactly one JSON document on stdout, also when the command fails.
 """
 
+import base64
 import json
 from pathlib import Path
 
@@ -34,13 +35,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, captured.out, captured.err
 
 
-def config(folder: Path, text: str | None = None) -> str:
+GOOD = "state: s\napprovers: a\npolicy: p.yaml\nconnect: {url: http://127.0.0.1:1}\nsources: {telemetry: t}\n"
+
+
+def config(folder: Path, text: str = GOOD) -> str:
     path = folder / "oncall.yaml"
-    path.write_text(
-        text
-        if text is not None
-        else "state: s\napprovers: a\npolicy: p.yaml\nconnect: {url: http://127.0.0.1:1}\nsources: {telemetry: t}\n"
-    )
+    path.write_text(text)
     return str(path)
 
 
@@ -91,6 +91,9 @@ def test_wrong_usage_is_one_line_and_2(
             "secret_typo",
         ),
         ("\x00", "not valid YAML"),
+        (f"{GOOD}tenant: ACME\n", "tenant"),
+        (f"{GOOD}references: {{database_read: 'op://a/{{zone}}'}}\n", "references.database_read"),
+        (f"{GOOD}references: {{flags_write: 'op:/a/b'}}\n", "references.flags_write"),
     ],
 )
 def test_a_malformed_configuration_names_file_and_field(
@@ -131,6 +134,43 @@ def test_approve_with_temporal_down_is_3(capsys: pytest.CaptureFixture[str], mon
     assert run(capsys, "keys", "init", "--no-passphrase", "--name", "dana")[0] == 0
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
     assert run(capsys, "approve", "req-123456789abc")[0] == 3
+
+
+def test_a_configuration_that_cannot_be_read_leaves_no_key_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config(tmp_path, "state: [unclosed")
+    assert run(capsys, "keys", "init", "--no-passphrase", "--name", "dana")[0] == 2
+    config(tmp_path)
+    assert run(capsys, "keys", "init", "--no-passphrase", "--name", "dana")[0] == 0
+    assert "dana" in (tmp_path / "a" / "people.yaml").read_text()
+
+
+def test_a_key_whose_signatures_do_not_count_is_not_enrolled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    name = b"sk-ssh-ed25519@openssh.com"
+    blob = base64.b64encode(len(name).to_bytes(4, "big") + name + b"\0\0\0\x01x").decode()
+    (tmp_path / "dana.pub").write_text(f"{name.decode()} {blob} dana\n")
+    code, _, err = run(capsys, "approvers", "add", "dana", "--key", "dana.pub", "--approvers", "a")
+    assert code == 2
+    assert "ssh-ed25519 and ssh-rsa keys can" in err
+    assert not (tmp_path / "a").exists()
+
+
+def test_text_that_is_not_utf_8_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config(tmp_path)
+    code, _, err = run(capsys, "trigger", "--anomaly", "caf\udce9", "--severity", "low")
+    assert code == 2
+    assert "is not UTF-8 text" in err
+
+
+def test_a_history_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for text in ('{"events":[{"eventId":"abc"}]}', "{}", "[]", "no"):
+        (tmp_path / "h.json").write_text(text)
+        code, _, err = run(capsys, "replay", "h.json")
+        assert code == 2
+        assert "not a Temporal history" in err
 
 
 def test_every_code_has_an_exit_code() -> None:

@@ -74,6 +74,18 @@ def test_a_worker_s_signed_proposal_may_be_signed_and_read_needs_none(tmp_path: 
     check_evidence(request(None, kind="read", intent=None), None)
 
 
+def test_evidence_that_this_user_may_not_read_is_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = request(stored(tmp_path))
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # The tests may run as root, whom no mode keeps out.
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(EvidenceOutOfReach, match="Permission denied"):
+        check_evidence(asked, config(tmp_path))
+
+
 OTHER = FLAG.parameters.model_copy(update={"expected_version": 4})
 
 

@@ -249,6 +249,8 @@ def test_a_record_is_found_again_and_its_names_cannot_leave_the_folder(
     monkeypatch.setenv("ONCALL_STATE", str(tmp_path))
     evil = report().model_copy(update={"incident_id": "../../evil", "run_id": "../r", "opened_at": datetime.now(UTC)})
     written = write_record(tmp_path / "demo", evil, "{}")
+    # It quotes logs and statements of production.
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "demo").rglob("*.*")} == {0}
     assert written.files.history is not None
     assert Path(written.files.history).resolve().is_relative_to(tmp_path / "demo" / "incidents")
     notes: list[str] = []

@@ -8,11 +8,14 @@ import json
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client
 
 from oncall.cli.abort import Became, said
+from oncall.cli.deciding import send
 from oncall.model import names
+from oncall.model.errors import ErrorCode, Retryable
 from oncall.model.incident import Ending, Phase
-from oncall.model.report import IncidentReport
+from oncall.model.report import AbortOrders, IncidentReport
 from oncall.temporal import incidents
 from tests.cli.desk import Desk, Evidenced
 from tests.cli.test_reports import report
@@ -113,23 +116,94 @@ async def test_an_incident_that_somebody_signed_replays(incident: Open, people: 
     assert (replayed["identical"], replayed["divergence"]) == (True, None)
 
 
-REFUSED, HONOURED = "2 orders to abort were refused; the last: who?", "aborted by alice: enough"
+OLD = AbortOrders(refused=1, last_refusal="it names another incident")
+REFUSED = AbortOrders(refused=2, last_refusal="who?")
+HONOURED = AbortOrders(honoured="aborted by alice: enough", refused=2, last_refusal="who?")
 
 
 @pytest.mark.parametrize(
-    ("notes", "closed", "status", "became"),
+    ("orders", "closed", "status", "became"),
     [
-        (("old",), False, "investigating", None),
-        (("old", "2 decisions named no request"), False, "investigating", None),
-        (("old", REFUSED, "another"), False, "investigating", Became("refused", REFUSED)),
-        (("old", REFUSED, HONOURED, "another"), False, "remediating", Became("stopping", HONOURED)),
-        (("old", HONOURED), True, "aborted", Became("aborted", HONOURED)),
-        (("old",), True, "resolved", Became("closed", "the incident closed before it could be stopped: resolved")),
+        (OLD, False, "investigating", None),
+        (REFUSED, False, "investigating", Became("refused", "who?")),
+        (HONOURED, False, "remediating", Became("stopping", "aborted by alice: enough")),
+        (HONOURED, True, "aborted", Became("aborted", "aborted by alice: enough")),
+        (OLD, True, "resolved", Became("closed", "the incident closed before it could be stopped: resolved")),
     ],
 )
 def test_what_an_incident_says_to_an_order(
-    notes: tuple[str, ...], closed: bool, status: str, became: Became | None
+    orders: AbortOrders, closed: bool, status: str, became: Became | None
 ) -> None:
-    before = report().model_copy(update={"notes": ("old",), "closed_at": None, "status": "investigating"})
+    before = report().model_copy(update={"abort_orders": OLD, "closed_at": None, "status": "investigating"})
     moment = report().closed_at if closed else None
-    assert said(before, before.model_copy(update={"notes": notes, "closed_at": moment, "status": status})) == became
+    now = before.model_copy(update={"abort_orders": orders, "closed_at": moment, "status": status})
+    assert said(before, now) == became
+
+
+@pytest.mark.timeout(120)
+async def test_silence_is_not_nothing(incident: Open, people: People, tmp_path: Path) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice)))  # it brings the workers
+    await running.approve(alice)
+    await running.approve(alice, 2)
+    await running.report()
+    client = running.env.client
+    await client.start_workflow(names.INCIDENT_WORKFLOW, "x", id="incident-mute", task_queue=names.Queue.ORCHESTRATE)
+    desk = Desk(tmp_path, running.env, alice)
+    for command, key in (("approvals", "approvals"), ("status", "incidents")):
+        ran = await desk(command, "--json")
+        assert ran.code == 3
+        assert json.loads(ran.stdout) == {key: [], "silent": ["incident-mute"]}
+        assert (await desk(command)).stdout == ""
+    await client.get_workflow_handle("incident-mute").terminate()
+
+
+@pytest.mark.timeout(120)
+async def test_one_that_was_ended_from_outside_is_not_called_running(
+    incident: Open, people: People, tmp_path: Path
+) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice)))
+    await running.waiting()
+    await running.handle.terminate("by hand")
+    desk = Desk(tmp_path, running.env, alice)
+    for command in ("status", "approvals", "report"):
+        ran = await desk(command, running.handle.id)
+        assert ran.code == 1
+        assert "was terminated from outside" in ran.error
+
+
+@pytest.mark.timeout(120)
+async def test_a_wrong_namespace_is_called_so(incident: Open, people: People, tmp_path: Path) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice)))
+    desk = Desk(tmp_path, running.env, alice, variables={"TEMPORAL_NAMESPACE": "nights"})
+    for command in (("approvals",), ("trigger", "--anomaly", "x", "--severity", "low")):
+        ran = await desk(*command)
+        assert ran.code == 2
+        assert "nights" in ran.error
+        assert "does not exist" not in ran.error
+
+
+@pytest.mark.timeout(120)
+async def test_a_decision_that_nobody_hears_yet_was_sent(incident: Open, people: People, tmp_path: Path) -> None:
+    alice, _ = people
+    running = await incident(Script(approvers(alice)))
+    (read,) = await running.waiting()
+    silent = Retryable(ErrorCode.TEMPORAL_UNREACHABLE, "no answer")
+    asked = 0
+
+    async def report_once(client: Client, incident_id: str) -> IncidentReport:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise silent
+        return await real(client, incident_id)
+
+    real, incidents.report = incidents.report, report_once
+    try:
+        decided = await send(running.env.client, read, alice.decide(read.request_digest, True))
+    finally:
+        incidents.report = real
+    assert decided.outcome == "sent"
+    await running.waiting(2)

@@ -83,7 +83,7 @@ async def test_dev_is_found_by_other_commands_and_stops_without_a_trace(tmp_path
         assert "another embedded stack runs here" in second.error
 
         seen = await oncall(tmp_path, "status", "--json", env=env)
-        assert (seen.code, json.loads(seen.stdout)) == (0, {"incidents": []})
+        assert (seen.code, json.loads(seen.stdout)) == (0, {"incidents": [], "silent": []})
         assert "using the embedded stack of `oncall dev`" in seen.stderr
 
         trigger = ("trigger", "--anomaly", "errors", "--severity", "critical", "--json")

@@ -5,14 +5,17 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from oncall.cli import sshkeys
 from oncall.cli.keys import add_approver
+from oncall.config import load_config
+from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.names import Queue
 from oncall.model.steps import STEPS
 from oncall.temporal.embedded import EmbeddedServer, free_port
-from oncall.temporal.roles import QUEUE_OF, Role
+from oncall.temporal.roles import QUEUE_OF, Role, _approvers
 from workflows.options import OPTIONS
 
 WORKER = Path(__file__).resolve().parents[2] / "worker.py"
@@ -82,6 +85,18 @@ async def test_a_role_without_its_settings_is_2(tmp_path: Path) -> None:
         (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
         assert named in line
         assert "Traceback" not in said
+
+
+def test_a_list_of_approvers_that_would_refuse_everybody_is_refused_at_the_start(tmp_path: Path) -> None:
+    path = configured(tmp_path)
+    config = load_config(path)
+    assert _approvers(config).people
+    signers = tmp_path / "approvers" / "allowed_signers"
+    signers.write_text(signers.read_text().replace("namespaces=", 'valid-before="2027",namespaces='))
+    with pytest.raises(Terminal) as refused:
+        _approvers(config)
+    assert refused.value.code is ErrorCode.BAD_CONFIG
+    assert "line 1" in refused.value.message
 
 
 def test_every_step_has_a_role_and_options() -> None:
