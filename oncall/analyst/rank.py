@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oncall.analyst.places import Key, Place
+from oncall.analyst.thresholds import NOTABLE
 from oncall.model.agent import Specialist
 from oncall.model.topology import Topology
 
@@ -30,13 +31,15 @@ class Standing:
 
 
 def nearest_cause(place: Place) -> Specialist:
-    """The specialist with the strongest evidence; among those about as strong, the nearer cause."""
+    """The specialist with the strongest evidence; among those about as strong that are notable, the nearer cause."""
     strengths = {specialist: place.strongest(specialist) for specialist in PRECEDENCE}
     best = max(strengths.values())
     if best <= 0:
         # Failing or slow, and no subject of its own shows why: the code is the nearest guess.
         return Specialist.LOGS
-    return next(specialist for specialist in PRECEDENCE if strengths[specialist] >= _ALIKE * best)
+    # A figure that strays a little has no precedence over errors that have only just begun to be written.
+    enough = max(_ALIKE * best, min(best, NOTABLE))
+    return next(specialist for specialist in PRECEDENCE if strengths[specialist] >= enough)
 
 
 def explained(place: Place, places: Mapping[Key, Place], topology: Topology) -> float:
