@@ -34,11 +34,11 @@ def nearest_cause(place: Place) -> Specialist:
     """The specialist with the strongest evidence; among those about as strong that are notable, the nearer cause."""
     strengths = {specialist: place.strongest(specialist) for specialist in PRECEDENCE}
     best = max(strengths.values())
-    if best <= 0:
+    if best < NOTABLE:
         # Failing or slow, and no subject of its own shows why: the code is the nearest guess.
         return Specialist.LOGS
     # A figure that strays a little has no precedence over errors that have only just begun to be written.
-    enough = max(_ALIKE * best, min(best, NOTABLE))
+    enough = max(_ALIKE * best, NOTABLE)
     return next(specialist for specialist in PRECEDENCE if strengths[specialist] >= enough)
 
 

@@ -23,8 +23,8 @@ def place(**scores: float) -> Place:
         ({"database": 20.0, "logs": 60.0}, Specialist.LOGS),
         ({"database": 5.2, "logs": 9.0}, Specialist.LOGS),
         ({"database": 6.0, "logs": 9.0}, Specialist.DATABASE),
-        ({"database": 3.0, "logs": 2.0}, Specialist.DATABASE),
-        ({"network": 3.0, "logs": 4.0}, Specialist.LOGS),
+        ({"database": 5.9}, Specialist.LOGS),
+        ({"database": 5.9, "network": 8.0}, Specialist.NETWORK),
     ],
 )
 def test_the_nearer_of_those_that_stand_out_alike(scores: dict[str, float], named: Specialist) -> None:
