@@ -19,8 +19,9 @@ from oncall.cli.rehearsal import DemoApprover
 from oncall.cli.settings import ENV_ADDRESS
 from oncall.cli.stack import ROLES, WORKER_READY_S, write_config
 from oncall.config import ENV_CONFIG
-from oncall.model.alert import Alert, Opening, Severity
+from oncall.model.alert import Alert, Severity
 from oncall.model.incident import Phase
+from oncall.model.opening import Opening
 from oncall.model.report import IncidentReport
 from oncall.temporal import incidents
 from oncall.temporal.embedded import EmbeddedServer

@@ -85,6 +85,29 @@ class IncidentConfig(Frozen):
     lookback_s: int = Field(default=300, ge=60, le=24 * 3600)
 
 
+class ShiftConfig(Frozen):
+    """A shift: its rhythm, and the thresholds beyond which a figure is a problem.
+
+    A figure counts once it has been out of range for `for_s`. Errors: `error_percent` of a service's requests. Latency:
+    `latency_ratio` times what it was over `lookback_s`, and at least `latency_ms` more. Saturation:
+    `saturation_percent` of what there is. A group that reaches users with `critical_error_percent` is critical.
+    """
+
+    interval_s: float = Field(default=30, ge=0.5, le=24 * 3600)
+    lookback_s: int = Field(default=900, ge=60, le=24 * 3600)
+    for_s: float = Field(default=10, ge=2, le=3600)
+    error_percent: float = Field(default=5, gt=0, le=100)
+    critical_error_percent: float = Field(default=20, gt=0, le=100)
+    latency_ratio: float = Field(default=3, gt=1)
+    latency_ms: float = Field(default=100, ge=0)
+    saturation_percent: float = Field(default=90, gt=0, le=100)
+    clear_s: float = Field(default=60, ge=0, le=24 * 3600)
+    answer_by_s: int = Field(default=1800, ge=1, le=12 * 3600)
+    grant_s: int = Field(default=8 * 3600, ge=300, le=12 * 3600)
+    renew_before_s: int = Field(default=1800, ge=60, le=6 * 3600)
+    max_incidents: int = Field(default=3, ge=1, le=50)
+
+
 class Config(Frozen):
     """The whole of `oncall.yaml`."""
 
@@ -96,6 +119,7 @@ class Config(Frozen):
     sources: SourcesConfig
     references: References = References()
     incident: IncidentConfig = IncidentConfig()
+    shift: ShiftConfig = ShiftConfig()
 
 
 def _read(path: Path, model: type[Model]) -> Model:

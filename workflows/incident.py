@@ -15,10 +15,10 @@ with workflow.unsafe.imports_passed_through():
     from oncall.model.access import AbortOrder, AccessKind, AccessRequest, Decision, GateStatus, Intent
     from oncall.model.action import Action, ActionResult, Outcome
     from oncall.model.agent import Agent
-    from oncall.model.alert import Opening
     from oncall.model.diagnosis import Conclusion
     from oncall.model.finding import FindingRef
     from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase
+    from oncall.model.opening import Opening
     from oncall.model.report import IncidentReport
     from oncall.rules import approvals, coverage, orders
     from oncall.rules.ending import ending, touched
@@ -125,6 +125,7 @@ class IncidentWorkflow:
                 root_cause=synthesis.diagnosis.root_cause,
                 evidence_digest=synthesis.evidence_digest,
                 grant_digest=grant,
+                since=workflow.now(),
             ),
             f"has {synthesis.diagnosis.root_cause.service} in {synthesis.diagnosis.root_cause.region} recovered",
         )

@@ -12,12 +12,12 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 from oncall.model.access import GateStatus
 from oncall.model.action import Action, ActionResult, Outcome, Risk
-from oncall.model.alert import Opening
 from oncall.model.coverage import Coverage
 from oncall.model.diagnosis import Diagnosis
 from oncall.model.finding import FindingRef
 from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase, PhaseSpan
 from oncall.model.names import SearchAttribute
+from oncall.model.opening import Opening
 from oncall.model.report import AbortOrders, Files, IncidentReport, Timings, Usage
 from oncall.model.steps import Synthesis
 from oncall.model.verification import Verification

@@ -34,7 +34,7 @@ def document(pending: PendingApproval, request: AccessRequest) -> dict[str, obje
         "parameters": parameters,
         "target": request.intent.target.model_dump(mode="json") if request.intent else None,
         "references": list(request.references),
-        "severity": request.severity.value,
+        "severity": request.severity,
         "requester": request.requester,
         "evidence_digest": request.evidence_digest,
         "answer_by": request.answer_by.isoformat(),

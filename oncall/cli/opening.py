@@ -6,8 +6,9 @@ from pathlib import Path
 from oncall.cli import sshkeys
 from oncall.config import Config
 from oncall.model.access import NAMESPACE_TRIGGER
-from oncall.model.alert import Alert, Opening, Severity, fingerprint
+from oncall.model.alert import Alert, Severity, fingerprint
 from oncall.model.names import incident_workflow_id
+from oncall.model.opening import Opening
 from oncall.trust.requests import opening_bytes
 
 

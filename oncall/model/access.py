@@ -13,6 +13,8 @@ from oncall.model.frozen import Frozen
 NAMESPACE_DECISION = "oncall-decision"
 NAMESPACE_TRIGGER = "oncall-trigger"
 NAMESPACE_ABORT = "oncall-abort"
+NAMESPACE_SHIFT = "oncall-shift"
+NAMESPACE_STOP = "oncall-stop"
 
 
 class AccessKind(StrEnum):
@@ -40,7 +42,8 @@ class AccessRequest(Frozen):
     """What a human signs, by its digest. Every field is part of the digest, so none can change after the yes.
 
     `requester` is the person whose signature opened the incident, or None. `evidence_digest` names the signed synthesis
-    that the action follows from (WRITE only). Times are UTC.
+    that the action follows from (WRITE only). A shift's request has the shift's id for the incident's, and no severity.
+    Times are UTC.
     """
 
     schema_id: Literal["oncall.access-request/1"] = "oncall.access-request/1"
@@ -48,7 +51,7 @@ class AccessRequest(Frozen):
     tenant: str
     incident_id: str
     requester: str | None
-    severity: Severity
+    severity: Severity | None
     purpose: str
     references: tuple[str, ...]
     intent: Intent | None = None
@@ -87,6 +90,16 @@ class AbortOrder(Frozen):
     reason: str
     ordered_at: datetime
     signature: str = ""
+
+
+class SharedGrant(Frozen):
+    """A shift's READ grant, for the incidents that it opens: the bytes that were signed over, and the signatures.
+
+    Nothing more is needed to believe it, and nothing less is believed.
+    """
+
+    request: str
+    decisions: tuple[Decision, ...]
 
 
 class Approvers(Frozen):

@@ -5,11 +5,17 @@ import re
 from enum import StrEnum
 
 INCIDENT_WORKFLOW = "incident"
+SHIFT_WORKFLOW = "shift"
 
 SIGNAL_DECIDE = "decide"
 SIGNAL_ABORT = "abort"
+SIGNAL_STOP = "stop"
+SIGNAL_GRANT = "grant"
 QUERY_STATUS = "status"
+QUERY_PROGRESS = "progress"
 QUERY_APPROVALS = "approvals"
+QUERY_ACCESS = "access"
+QUERY_GRANT = "shared_grant"
 QUERY_REPORT = "report"
 
 
@@ -34,6 +40,11 @@ class SearchAttribute(StrEnum):
 def incident_workflow_id(fingerprint: str) -> str:
     """The workflow id of an incident: its alert's fingerprint, so that a duplicate joins the running one."""
     return f"incident-{fingerprint}"
+
+
+def shift_workflow_id(team: str) -> str:
+    """The workflow id of a team's shift: there is one at a time."""
+    return f"shift-{team}"
 
 
 def record_folder(incident_id: str, run_id: str) -> str:

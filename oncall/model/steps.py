@@ -22,6 +22,7 @@ from oncall.model.names import Queue
 from oncall.model.observation import Observation
 from oncall.model.policy import Policy
 from oncall.model.report import IncidentReport
+from oncall.model.shift import AlertGroup, FollowedIncident
 from oncall.model.symptom import Symptom
 from oncall.model.topology import Topology
 from oncall.model.verification import Verification
@@ -122,13 +123,61 @@ class RemediateIn(Frozen):
 
 
 class VerifyIn(Frozen):
-    """Measure recovery of a cause. `evidence_digest` names the signed synthesis, which has what it is held against."""
+    """Measure recovery of a cause. `evidence_digest` names the signed synthesis, which has what it is held against;
+    only telemetry from after `since` counts."""
 
     incident_id: str
     tenant: str
     root_cause: RootCause
     evidence_digest: str
     grant_digest: str
+    since: datetime
+
+
+class MeasureIn(Frozen):
+    """Measure whether figures are back within their thresholds, under a READ grant."""
+
+    incident_id: str
+    tenant: str
+    symptoms: tuple[Symptom, ...]
+    grant_digest: str
+
+
+class ObserveIn(Frozen):
+    """One look of a shift at everything it watches, under its READ grant."""
+
+    shift_id: str
+    tenant: str
+    grant_digest: str
+
+
+class Observed(Frozen):
+    """What stood out, grouped along the call graph, worst first. `services` is how many services had telemetry of late;
+    `blind` names those that had none."""
+
+    as_of: datetime
+    services: int
+    groups: tuple[AlertGroup, ...] = ()
+    blind: tuple[str, ...] = ()
+
+
+class IncidentKey(Frozen):
+    """One run of an incident; without `run_id` the newest."""
+
+    incident_id: str
+    run_id: str | None = None
+
+
+class FollowIn(Frozen):
+    """Which incidents to look at."""
+
+    incidents: tuple[IncidentKey, ...]
+
+
+class Followed(Frozen):
+    """How each of them stands, in the same order."""
+
+    incidents: tuple[FollowedIncident, ...]
 
 
 class ReportIn(Frozen):
@@ -149,6 +198,9 @@ INVESTIGATE = Step("investigate", Queue.INVESTIGATE, InvestigateIn, FindingRef)
 SYNTHESIZE = Step("synthesize", Queue.INVESTIGATE, SynthesizeIn, Synthesis)
 REMEDIATE = Step("remediate", Queue.REMEDIATE, RemediateIn, ActionResult)
 VERIFY = Step("verify", Queue.INVESTIGATE, VerifyIn, Verification)
+MEASURE = Step("measure", Queue.INVESTIGATE, MeasureIn, Verification)
+OBSERVE = Step("observe", Queue.INVESTIGATE, ObserveIn, Observed)
+FOLLOW = Step("follow", Queue.ORCHESTRATE, FollowIn, Followed)
 REPORT = Step("write_report", Queue.INVESTIGATE, ReportIn, Written)
 
 STEPS: tuple[Step[Any, Any], ...] = (
@@ -158,5 +210,8 @@ STEPS: tuple[Step[Any, Any], ...] = (
     SYNTHESIZE,
     REMEDIATE,
     VERIFY,
+    MEASURE,
+    OBSERVE,
+    FOLLOW,
     REPORT,
 )

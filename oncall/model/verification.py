@@ -17,9 +17,10 @@ class Check(Frozen):
 
 class Verification(Frozen):
     """Whether the estate recovered. `improved` is true when at least one check that was bad is now ok; `blind` names
-    what could not be read at the last look."""
+    what could not be read at the last look. `settled` is false when looking on may still change the answer."""
 
     recovered: bool
     improved: bool
     checks: tuple[Check, ...]
     blind: tuple[str, ...] = ()
+    settled: bool = True

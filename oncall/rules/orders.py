@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from oncall.model.access import NAMESPACE_ABORT, NAMESPACE_TRIGGER, AbortOrder, Approvers
-from oncall.model.alert import Opening
 from oncall.model.errors import OncallError
+from oncall.model.opening import Opening
 from oncall.trust import requests, ssh
 
 FRESH = timedelta(minutes=5)

@@ -30,10 +30,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from oncall.model import names
 from oncall.model.access import AbortOrder, Decision
-from oncall.model.alert import Opening
 from oncall.model.errors import ErrorCode, OncallError, Retryable, Terminal
 from oncall.model.incident import IncidentStatus, PendingApproval
 from oncall.model.names import Queue, SearchAttribute
+from oncall.model.opening import Opening
 from oncall.model.report import IncidentReport
 
 RPC_TIMEOUT = timedelta(seconds=10)

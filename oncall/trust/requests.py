@@ -4,9 +4,10 @@ from pydantic import ValidationError
 
 from oncall.model.access import AbortOrder, AccessRequest, Decision
 from oncall.model.action import Parameters, Target
-from oncall.model.alert import Opening
 from oncall.model.errors import ErrorCode, Terminal
+from oncall.model.opening import Opening
 from oncall.model.policy import Policy
+from oncall.model.shift import ShiftOpening, StopOrder
 from oncall.trust.canonical import canonical, digest
 
 MAX_REQUEST_BYTES = 64 * 1024
@@ -79,6 +80,16 @@ def opening_bytes(opening: Opening) -> bytes:
 
 def abort_bytes(order: AbortOrder) -> bytes:
     """What an abort order's signature is over: the canonical JSON of every field but the signature."""
+    return canonical(order.model_dump(mode="json", exclude={"signature"}))
+
+
+def shift_bytes(opening: ShiftOpening) -> bytes:
+    """What a shift opening's signature is over: the canonical JSON of every field but the signature."""
+    return canonical(opening.model_dump(mode="json", exclude={"signature"}))
+
+
+def stop_bytes(order: StopOrder) -> bytes:
+    """What a stop order's signature is over: the canonical JSON of every field but the signature."""
     return canonical(order.model_dump(mode="json", exclude={"signature"}))
 
 

@@ -2,7 +2,7 @@
 read for a moment is unknown for that moment only."""
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,12 @@ async def verified(folder: Path, telemetry: Telemetry) -> Verification:
     )
     digest, _ = await asyncio.to_thread(evidence.store, worker, SYNTHESIS_TYPE, synthesis)
     task = VerifyIn(
-        incident_id="incident-1", tenant="test", root_cause=ROOT, evidence_digest=digest, grant_digest="sha256:0"
+        incident_id="incident-1",
+        tenant="test",
+        root_cause=ROOT,
+        evidence_digest=digest,
+        grant_digest="sha256:0",
+        since=datetime.now(UTC),
     )
     # No broker: a cause that is no database asks for no secret.
     activity: Any = Verify(config, None, Only(config, telemetry), evidence).verify  # type: ignore[arg-type]

@@ -14,9 +14,9 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from oncall.model import names
-from oncall.model.alert import Opening
 from oncall.model.incident import IncidentStatus, PendingApproval, Phase
 from oncall.model.names import Queue
+from oncall.model.opening import Opening
 from oncall.model.report import IncidentReport
 from oncall.temporal.embedded import binary
 from oncall.temporal.sandbox import runner

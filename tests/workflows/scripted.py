@@ -11,11 +11,12 @@ from oncall.model import steps
 from oncall.model.access import AccessKind, Approvers, Grant
 from oncall.model.action import Action, ActionResult, DisableFlag, KillQueries, Outcome, Risk, Target
 from oncall.model.agent import Specialist
-from oncall.model.alert import Alert, Opening, Severity
+from oncall.model.alert import Alert, Severity
 from oncall.model.diagnosis import Claim, Conclusion, Diagnosis, RootCause, Suspect
 from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.finding import FindingRef, Health
 from oncall.model.observation import Observation
+from oncall.model.opening import Opening
 from oncall.model.policy import Policy, Rule, Verdict
 from oncall.model.topology import Call, Instance, Topology
 from oncall.model.verification import Check, Verification

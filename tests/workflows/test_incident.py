@@ -10,10 +10,10 @@ from oncall.cli import sshkeys
 from oncall.model import names
 from oncall.model.access import NAMESPACE_TRIGGER, Decision, GateStatus
 from oncall.model.action import Outcome
-from oncall.model.alert import Opening
 from oncall.model.diagnosis import Conclusion
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.incident import Ending, Phase
+from oncall.model.opening import Opening
 from oncall.model.policy import Policy, Verdict
 from oncall.temporal.replay import replay
 from oncall.trust import requests
