@@ -42,6 +42,10 @@ class Gates:
         gate = approvals.not_required(request, workflow.now())
         self._gates[gate.request_digest] = gate
 
+    def shared(self, gate: Gate) -> None:
+        """Record a gate that people answered elsewhere: the shift's."""
+        self._gates[gate.request_digest] = gate
+
     def receive(self, decision: Decision, approvers: Approvers) -> DecisionOutcome:
         """Apply a decision that a signal brought."""
         gate = self._gates.get(decision.request_digest)

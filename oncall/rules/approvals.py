@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 
 from oncall.model.access import (
     NAMESPACE_DECISION,
+    AccessKind,
     AccessRequest,
     Approvers,
     Decision,
     DecisionOutcome,
     DecisionRecord,
     GateStatus,
+    SharedGrant,
 )
 from oncall.model.errors import OncallError
 from oncall.model.incident import Gate
@@ -52,6 +54,21 @@ def not_required(request: AccessRequest, now: datetime) -> Gate:
     """The gate of an incident over a recording: nothing live is read, so nobody is asked."""
     gate = open_gate(request, Verdict.APPROVE, now)
     return gate.model_copy(update={"status": GateStatus.NOT_REQUIRED, "reason": "over a recording", "decided_at": now})
+
+
+def shared(grant: SharedGrant, tenant: str, approvers: Approvers, now: datetime) -> Gate | None:
+    """The answered gate of a shift's READ grant, or None where its bytes and signatures do not make it one for `tenant`
+    that is open at `now`. The broker asks its own ledger whether it still is."""
+    try:
+        request = requests.parse_request(grant.request)
+    except OncallError:
+        return None
+    if request.kind is not AccessKind.READ or request.tenant != tenant or now >= request.grant_expires_at:
+        return None
+    gate = open_gate(request, Verdict.APPROVE, request.not_before)
+    for decision in grant.decisions[:1]:
+        gate, _ = receive(gate, decision, approvers, decision.decided_at)
+    return gate if gate.status is GateStatus.APPROVED else None
 
 
 def receive(gate: Gate, decision: Decision, approvers: Approvers, now: datetime) -> tuple[Gate, DecisionOutcome]:
