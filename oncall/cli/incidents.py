@@ -14,6 +14,7 @@ from oncall.cli.output import Output, json_option, note_silent
 from oncall.cli.postmortem import postmortem
 from oncall.cli.record import find_record, load_report, write_record
 from oncall.cli.webpage import to_html
+from oncall.model import names
 from oncall.model.alert import Severity
 from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.incident import IncidentStatus
@@ -21,6 +22,7 @@ from oncall.model.report import IncidentReport
 from oncall.rules.text import plain
 from oncall.temporal import incidents
 from oncall.temporal.client import connect
+from oncall.temporal.everywhere import Everywhere, everywhere
 from oncall.temporal.replay import replay as replay_history
 
 
@@ -110,11 +112,11 @@ def status(incident: str | None, as_json: bool) -> int:
         out.show(_line(_status_of(kept)))
         return DONE
 
-    async def look() -> incidents.Everywhere[IncidentStatus]:
+    async def look() -> Everywhere[IncidentStatus]:
         client = await connect()
         if incident is None:
-            return await incidents.everywhere(client, incidents.status)
-        return incidents.Everywhere((await incidents.status(client, incident),), ())
+            return await everywhere(client, incidents.status, names.INCIDENT_WORKFLOW)
+        return Everywhere((await incidents.status(client, incident),), ())
 
     looked = loop.run(look())
     note_silent(out, looked.silent)

@@ -28,7 +28,8 @@ from oncall.model.alert import Severity
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.incident import Ending, IncidentStatus, Phase
 from oncall.model.report import IncidentReport
-from oncall.temporal import incidents
+from oncall.temporal import gates, incidents
+from oncall.temporal.everywhere import ALL, running
 
 APPROVER = "demo-approver"
 ANOMALY = "elevated_errors"
@@ -79,7 +80,7 @@ class DemoApprover:
 
 async def clear_leftovers(stack: Stack, story: Story) -> None:
     """Ends incidents that an earlier, killed run left in the database: nobody can answer for them any more."""
-    for incident in await incidents.running(stack.client):
+    for incident in await running(stack.client, *ALL):
         await stack.client.get_workflow_handle(incident).terminate("left behind by an earlier demo")
         story.say(f"ended {incident}, which an earlier run had left behind")
 
@@ -190,7 +191,7 @@ async def _status(stack: Stack, incident_id: str) -> IncidentStatus:
 
 async def _answer(stack: Stack, incident_id: str, key: Path, story: Story, ask: Ask, answered: set[str]) -> set[str]:
     done = set()
-    for pending in await incidents.approvals(stack.client, incident_id):
+    for pending in await gates.approvals(stack.client, incident_id):
         if pending.request_id in answered:
             continue
         request = read_pending(pending)

@@ -6,10 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from oncall.model.access import AccessKind, GateStatus, SharedGrant
+from oncall.model.access import GateStatus
 from oncall.model.alert import Severity
 from oncall.model.frozen import Frozen
-from oncall.model.incident import Gate
 from oncall.model.symptom import Symptom
 
 
@@ -98,7 +97,7 @@ class Problem(Frozen):
     """What a shift has noticed, from the first sighting until it has been out of sight for long enough.
 
     `incident_id` is None while it waits for a place; `run_id` is None when it joined an incident that ran already.
-    `ending` is how its incident ended, None while it runs.
+    `ending` is how its incident ended, None while it runs. `services` are those that it has reached so far.
     """
 
     group: AlertGroup
@@ -108,8 +107,13 @@ class Problem(Frozen):
     incident_id: str | None = None
     run_id: str | None = None
     opened_at: datetime | None = None
-    joined: bool = False
     ending: str | None = None
+    closed_at: datetime | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether an incident works on it now."""
+        return self.incident_id is not None and self.ending is None
 
 
 class IncidentState(StrEnum):
@@ -145,39 +149,11 @@ class Look(Frozen):
     blind: tuple[str, ...] = ()
 
 
-class ShiftState(Frozen):
-    """All that a shift carries from one run of its workflow into the next."""
-
-    phase: ShiftPhase = ShiftPhase.AWAITING_READ_APPROVAL
-    requester: str | None = None
-    grant: SharedGrant | None = None
-    gates: tuple[Gate, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    closed: tuple[Problem, ...] = ()
-    followed: tuple[FollowedIncident, ...] = ()
-    last_look: Look | None = None
-    looks: int = 0
-    opened: int = 0
-    blind_since: datetime | None = None
-    next_renewal_at: datetime | None = None
-    runs: int = 1
-    refused_orders: int = 0
-    notes: tuple[str, ...] = ()
-
-
-class ShiftIn(Frozen):
-    """The input of a shift workflow: the opening, and what the run before it knew (None for the first)."""
-
-    opening: ShiftOpening
-    state: ShiftState | None = None
-
-
 class GrantStatus(Frozen):
     """A grant as people look at it."""
 
     grant_id: str
     request_digest: str
-    kind: AccessKind
     decision: GateStatus
     approvers: tuple[str, ...]
     expires_at: datetime
