@@ -24,7 +24,7 @@ from oncall.model.verification import Verification
 from oncall.rules import reporting
 from oncall.rules.coverage import AgentOutcome, count, discount
 from oncall.rules.ending import touched
-from oncall.rules.orders import AbortVerdict
+from oncall.rules.orders import Verdict
 from oncall.rules.text import markdown
 from oncall.trust import requests
 from workflows.gate import Gates
@@ -117,7 +117,7 @@ class Journal:
         self.coverage = discount(self.coverage, synthesis.unverified)
         self._diagnosed_at = workflow.now()
 
-    def ordered(self, verdict: AbortVerdict) -> None:
+    def ordered(self, verdict: Verdict) -> None:
         """An order to stop arrived. Refused ones are counted, so that a flood cannot crowd out the one that counts."""
         if verdict.honoured:
             # Once: a copy of an honoured order says nothing new.

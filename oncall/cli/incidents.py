@@ -20,18 +20,10 @@ from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.incident import IncidentStatus
 from oncall.model.report import IncidentReport
 from oncall.rules.text import plain
-from oncall.temporal import incidents
+from oncall.temporal import incidents, shifts
 from oncall.temporal.client import connect
 from oncall.temporal.everywhere import Everywhere, everywhere
 from oncall.temporal.replay import replay as replay_history
-
-
-def _own_key(given: Path | None, stack: settings.RunningStack | None, out: Output) -> Path | None:
-    try:
-        return settings.signing_key(given, stack, out.note)
-    except Terminal:
-        out.note("no signing key (`oncall keys init` makes one): the incident is opened by nobody known")
-        return None
 
 
 @click.command()
@@ -65,10 +57,14 @@ def trigger(
             raise click.BadParameter(f"{plain(given or '')} is not UTF-8 text") from None
     stack = settings.adopt(out.note)
     config = settings.require_config()
-    opening = make_opening(config, anomaly, Severity(severity), message, region, service, _own_key(key, stack, out))
+    own_key = settings.own_key(key, stack, out.note)
 
     async def open_it() -> incidents.Opened:
-        return await incidents.open_incident(await connect(), opening)
+        client = await connect()
+        # Whoever is on call has approved READ access already.
+        grant = await shifts.grant(client)
+        opening = make_opening(config, anomaly, Severity(severity), message, region, service, own_key, grant=grant)
+        return await incidents.open_incident(client, opening)
 
     opened = loop.run(open_it())
     out.emit(

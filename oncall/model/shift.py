@@ -25,8 +25,8 @@ class ShiftOpening(Frozen):
     """What a person who goes on call asks for. Durations are seconds.
 
     `signature` is their SSH signature over the opening without it (namespace `oncall-shift`); without one the requester
-    counts as nobody. `max_incidents` is how many incidents the shift lets run at once. `clear_s` is how long a problem
-    must have been out of sight before the same one counts as a new one.
+    counts as nobody. `max_incidents` is how many incidents the shift lets run at once, the `incident_` times are given
+    to them. `clear_s` is how long a problem must have been out of sight before the same one counts as a new one.
     """
 
     shift_id: str
@@ -38,6 +38,8 @@ class ShiftOpening(Frozen):
     grant_s: int = Field(ge=300, le=12 * 3600)
     renew_before_s: int = Field(ge=60)
     max_incidents: int = Field(ge=1, le=50)
+    incident_answer_by_s: int = Field(ge=1, le=7 * 24 * 3600)
+    incident_grant_s: int = Field(ge=60, le=12 * 3600)
     clear_s: float = Field(ge=0)
     signature: str | None = None
 
@@ -184,4 +186,6 @@ class ShiftStatus(Frozen):
     closed: tuple[Problem, ...]
     runs: int
     notes: tuple[str, ...]
+    refused_orders: int = 0
+    last_refusal: str = ""
     ended: str | None = None

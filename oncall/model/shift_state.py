@@ -36,6 +36,8 @@ class ShiftState(Frozen):
     followed: tuple[FollowedIncident, ...] = ()
     opened: int = 0
     notes: tuple[str, ...] = ()
+    refused_orders: int = 0
+    last_refusal: str = ""
 
 
 class ShiftIn(Frozen):

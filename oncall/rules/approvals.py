@@ -25,6 +25,9 @@ from oncall.trust import requests, ssh
 CLOCK_SKEW = timedelta(seconds=60)
 """How far an approver's clock may run behind the cluster's."""
 
+INCIDENT_OVER = "the incident closed before anybody answered"
+SHIFT_OVER = "the shift ended before anybody answered"
+
 RECORDED_DECISIONS = 20
 """Decisions kept with a gate; later ones are only counted, so that a flood cannot grow the report."""
 
@@ -114,12 +117,11 @@ def expire(gate: Gate, now: datetime) -> Gate:
     return gate.model_copy(update={"status": GateStatus.EXPIRED, "decided_at": now, "reason": reason})
 
 
-def withdraw(gate: Gate, now: datetime) -> Gate:
-    """A pending gate whose incident has closed: expired, for another reason than its deadline."""
+def withdraw(gate: Gate, now: datetime, why: str = INCIDENT_OVER) -> Gate:
+    """A pending gate that needs no answer any more: expired, for another reason than its deadline."""
     if gate.status is not GateStatus.PENDING:
         return gate
-    reason = "the incident closed before anybody answered"
-    return gate.model_copy(update={"status": GateStatus.EXPIRED, "decided_at": now, "reason": reason})
+    return gate.model_copy(update={"status": GateStatus.EXPIRED, "decided_at": now, "reason": why})
 
 
 def _record(gate: Gate, outcome: DecisionOutcome, person: str | None, now: datetime, detail: str = "") -> Gate:

@@ -38,7 +38,9 @@ Activities = list[Callable[..., Any]]
 async def activities_of(role: Role, config: Config) -> AsyncIterator[Activities]:
     """The activities of a role, wired to this host's vault, ledger, keys and sources; closed afterwards."""
     if role is Role.ORCHESTRATE:
-        yield []
+        from activities.follow import Follow
+
+        yield [Follow().follow]
         return
     vault = Vault(config.connect.url, _token(config.connect, role))
     ledger = Ledger(config.state / "ledger.db")

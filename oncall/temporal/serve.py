@@ -18,6 +18,7 @@ from oncall.temporal.roles import QUEUE_OF, Activities, Role, activities_of
 from oncall.temporal.sandbox import runner
 from oncall.temporal.search import ensure_search_attributes
 from workflows.incident import IncidentWorkflow
+from workflows.shift import ShiftWorkflow
 
 ACTIVITY_SLOTS = 200
 """Activities one worker runs at once: more than a whole roster, so that no agent waits for another."""
@@ -52,7 +53,7 @@ def _worker(client: Client, role: Role, activities: Activities) -> Worker:
     return Worker(
         client,
         task_queue=queue,
-        workflows=[IncidentWorkflow] if role is Role.ORCHESTRATE else [],
+        workflows=[ShiftWorkflow, IncidentWorkflow] if role is Role.ORCHESTRATE else [],
         activities=activities,
         workflow_runner=runner(),
         max_concurrent_activities=ACTIVITY_SLOTS,
