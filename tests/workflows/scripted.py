@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from activities.follow import Follow
 from activities.implements import implements
 from oncall.model import steps
 from oncall.model.access import AccessKind, Approvers, Grant
@@ -18,6 +19,7 @@ from oncall.model.finding import FindingRef, Health
 from oncall.model.observation import Observation
 from oncall.model.opening import Opening
 from oncall.model.policy import Policy, Rule, Verdict
+from oncall.model.shift import AlertGroup, ShiftOpening, Sighting, Trouble
 from oncall.model.symptom import Symptom
 from oncall.model.topology import Call, Instance, Topology
 from oncall.model.verification import Check, Verification
@@ -113,6 +115,9 @@ class Script:
     conclusions: list[Conclusion] = field(default_factory=list)
     agents: list[Agent] = field(default_factory=list)
     symptoms: tuple[Symptom, ...] = (SYMPTOM,)
+    groups: tuple[AlertGroup, ...] = ()
+    observe_failures: list[OncallError] = field(default_factory=list)
+    observed_under: list[str] = field(default_factory=list)
     hold_grant: asyncio.Event | None = None
     hold_survey: asyncio.Event | None = None
     hold_investigation: asyncio.Event | None = None
@@ -239,6 +244,14 @@ class Script:
         )
         return Verification(recovered=self.recovers_by_itself, improved=self.recovers_by_itself, checks=checks)
 
+    @implements(steps.OBSERVE)
+    async def observe(self, task: steps.ObserveIn) -> steps.Observed:
+        self._called(steps.OBSERVE)
+        self.observed_under.append(task.grant_digest)
+        if self.observe_failures:
+            raise self.observe_failures.pop(0)
+        return steps.Observed(as_of=datetime.now(UTC), services=len(TOPOLOGY.services), groups=self.groups)
+
     @implements(steps.REPORT)
     async def report(self, task: steps.ReportIn) -> steps.Written:
         self._called(steps.REPORT)
@@ -254,6 +267,8 @@ class Script:
             steps.REMEDIATE: self.remediate,
             steps.VERIFY: self.verify,
             steps.MEASURE: self.measure,
+            steps.OBSERVE: self.observe,
+            steps.FOLLOW: Follow().follow,
             steps.REPORT: self.report,
         }
         return [implementation for step, implementation in everything.items() if step.queue == queue]
@@ -272,3 +287,43 @@ def opening(incident_id: str, recording: str | None = None) -> Opening:
         opened_at=now,
         recording=recording,
     )
+
+
+def trouble(
+    service: str = "order",
+    region: str = "eu-west-1",
+    severity: Severity = Severity.CRITICAL,
+    since: datetime | None = None,
+) -> AlertGroup:
+    """One service that fails, as a look of a shift shows it."""
+    symptom = SYMPTOM.model_copy(update={"service": service, "region": region})
+    began = since or datetime.now(UTC)
+    return AlertGroup(
+        region=region,
+        service=service,
+        services=(service,),
+        around=tuple({"gateway", "order"} - {service}),
+        trouble=Trouble.ERRORS,
+        severity=severity,
+        since=began,
+        sightings=(Sighting(trouble=Trouble.ERRORS, symptom=symptom, since=began),),
+    )
+
+
+def shift_opening(team: str, **changes: Any) -> ShiftOpening:
+    """A shift that looks twice a second."""
+    fields: dict[str, Any] = {
+        "shift_id": f"shift-{team}",
+        "tenant": "test",
+        "team": team,
+        "opened_at": datetime.now(UTC),
+        "interval_s": 0.5,
+        "answer_by_s": 1800,
+        "grant_s": 3600,
+        "renew_before_s": 600,
+        "max_incidents": 3,
+        "clear_s": 2,
+        "incident_answer_by_s": 600,
+        "incident_grant_s": 600,
+    }
+    return ShiftOpening.model_validate({**fields, **changes})
