@@ -101,7 +101,7 @@ class Verify:
             telemetry=self._sources.telemetry(None),
             instances_url=self._config.sources.instances,
             references=self._config.references,
-            credentials=Held(self._broker, task.grant_digest, uri),
+            credentials=Held(self._broker, task.grant_digest, uri, task.incident_id),
         )
 
 

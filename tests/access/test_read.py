@@ -141,6 +141,18 @@ async def test_an_expired_grant_reveals_nothing_not_even_what_is_cached(world: W
     assert caught.value.code is ErrorCode.GRANT_EXPIRED
 
 
+async def test_a_halt_of_one_incident_stops_it_under_a_grant_that_others_go_on_using(world: World) -> None:
+    broker = world.reader()
+    digest = (await opened(world, broker)).request_digest
+    for incident in ("incident-a", "incident-b"):
+        await broker.reveal(digest, READ_PASSWORD, HOLDER, incident)
+    world.ledger.append(EntryKind.HALT, "", {"incident_id": "incident-a"})
+    with pytest.raises(Terminal) as caught:
+        await broker.reveal(digest, READ_PASSWORD, HOLDER, "incident-a")
+    assert caught.value.code is ErrorCode.HALTED
+    await broker.reveal(digest, READ_PASSWORD, HOLDER, "incident-b")
+
+
 async def test_a_revoked_grant_reveals_nothing_from_the_next_call_on(world: World) -> None:
     broker = world.reader()
     grant = await opened(world, broker)
