@@ -1,5 +1,6 @@
 """Measuring recovery, as an incident does it: by itself while people think, and after the last remedy."""
 
+import contextlib
 from collections.abc import Callable
 
 from temporalio import workflow
@@ -29,9 +30,16 @@ class Recovery:
     async def look_out(self, symptoms: tuple[Symptom, ...], grant: Callable[[], str | None]) -> None:
         """Measure, ever more rarely, until the figures have recovered (`by_itself`) or `stop_looking` was called."""
         since = workflow.now()
-        while symptoms and not self._stopped:
+        while symptoms:
             pause = max(LOOK_AGAIN.first, (workflow.now() - since) * LOOK_AGAIN.share)
-            await workflow.sleep(min(pause, LOOK_AGAIN.longest), summary="look whether it has recovered by itself")
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(
+                    lambda: self._stopped,
+                    timeout=min(pause, LOOK_AGAIN.longest),
+                    timeout_summary="look whether it has recovered by itself",
+                )
+            if self._stopped:
+                return
             measured = await self.measure(symptoms, grant())
             if measured is not None and measured.recovered and not self._stopped:
                 self.by_itself = measured
