@@ -29,8 +29,8 @@ class Watch:
     async def observe(self, task: ObserveIn) -> Observed:
         """What stands out now, as alerts, and who could not be seen.
 
-        Raises Terminal(BAD_CONFIG) for another tenant's shift, what `ReadBroker.check_open` raises once the grant is not
-        open any more, and Retryable(TELEMETRY_UNAVAILABLE).
+        Raises Terminal(BAD_CONFIG) for another tenant's shift, what `ReadBroker.check_open` raises once the grant is
+        not open any more, and Retryable(TELEMETRY_UNAVAILABLE).
         """
         if task.tenant != self._config.tenant:
             raise Terminal(

@@ -70,8 +70,8 @@ def failures(metrics: Mapping[str, Series]) -> Failures | None:
     if counted is None:
         return None
     for metric, series in _own(metrics, Aspect.ERRORS):
-        errors = series.values * _interval_s(metric, series.times)
         among = np.interp(series.times, counted.times, counted.values)
+        errors = np.clip(series.values * _interval_s(metric, series.times), 0.0, np.maximum(among, 0.0))
         share = 100.0 * np.divide(errors, among, out=np.zeros_like(errors), where=among > 0)
         return _with_traffic(metric, series.times, share, counted)
     return None
@@ -121,26 +121,21 @@ def taken(metrics: Mapping[str, Series]) -> list[Taken]:
         if not about.taken or about.shared or about.outside:
             continue
         size = 100.0 if about.unit == "%" else sizes.get((about.taken, about.unit), 0.0)
-        series = _sound(metrics[metric])
-        if size > 0 and len(series):
-            found.append(Taken(metric, series, size))
+        if size > 0 and len(metrics[metric]):
+            found.append(Taken(metric, metrics[metric], size))
     return found
 
 
 def _own(metrics: Mapping[str, Series], aspect: Aspect) -> list[tuple[str, Series]]:
     """The service's own metrics of this aspect that have readings, by name: not its calls of others."""
-    found = [
-        (metric, _sound(metrics[metric]))
+    return [
+        (metric, metrics[metric])
         for metric in sorted(metrics)
-        if (about := meaning(metric)).aspect is aspect and about.end is None and not about.outside
+        if (about := meaning(metric)).aspect is aspect
+        and about.end is None
+        and not about.outside
+        and len(metrics[metric])
     ]
-    return [(metric, series) for metric, series in found if len(series)]
-
-
-def _sound(series: Series) -> Series:
-    """The series without what is no number, which a source other than ours may hold."""
-    sound = np.isfinite(series.values)
-    return series if sound.all() else Series(series.times[sound], series.values[sound])
 
 
 def _interval_s(metric: str, times: Floats) -> float:

@@ -59,18 +59,29 @@ def notice(window: Window, topology: Topology, thresholds: ShiftConfig, as_of: d
     a reading of late: nothing is said of it then.
     """
     behind = (as_of - window.end).total_seconds() > _BEHIND_S
-    end_s = window.end.timestamp()
+    fresh = {} if behind else {place: _fresh(metrics, window) for place, metrics in window.series.items()}
     found: list[_Candidate] = []
     blind: list[str] = []
     for place in topology.services:
-        metrics = {} if behind else window.metrics(place.region, place.service)
-        fresh = {metric: series for metric, series in metrics.items() if not stale(series, end_s)}
-        if not fresh:
-            blind.append(f"{place.region}/{place.service}")
+        region, service = place.region, place.service
+        metrics = fresh.get((region, service))
+        if not metrics:
+            blind.append(f"{region}/{service}")
             continue
-        peers = [window.metrics(other, place.service) for other in topology.regions if other != place.region]
-        found += _Look((place.region, place.service), fresh, peers, thresholds).candidates()
+        peers = [fresh.get((other, service), {}) for other in topology.regions if other != region]
+        found += _Look((region, service), metrics, peers, thresholds).candidates()
     return Noticed(_counting(found, topology), len(topology.services) - len(blind), tuple(blind))
+
+
+def _fresh(metrics: Mapping[str, Series], window: Window) -> dict[str, Series]:
+    """What has readings of late, without those that are no number."""
+    sound = {metric: _sound(series) for metric, series in metrics.items()}
+    return {metric: series for metric, series in sound.items() if not stale(series, window.end.timestamp())}
+
+
+def _sound(series: Series) -> Series:
+    numbers = np.isfinite(series.values)
+    return series if numbers.all() else Series(series.times[numbers], series.values[numbers])
 
 
 def _counting(found: Sequence[_Candidate], topology: Topology) -> tuple[Sighting, ...]:
@@ -197,7 +208,7 @@ class _Look:
         return float(np.median(series.values[self._span(series.times).recent]))
 
     def _of_peers(self, metric: str) -> list[Series]:
-        return [metrics[metric] for metrics in self.peers if metric in metrics and len(metrics[metric])]
+        return [metrics[metric] for metrics in self.peers if metric in metrics]
 
 
 def _level(share: Failures, part: Mask) -> float:

@@ -59,7 +59,7 @@ class Span:
         breaks = np.flatnonzero(np.diff(marks) > gap)
         first = float(marks[breaks[-1] + 1] if len(breaks) else marks[0])
         began = first - self._period
-        lasted = float(self._times[-1]) - began + self._period / 2
-        if first == self._times[-1] or lasted < self._for_s / 2:
+        lasted_s = float(self._times[-1]) - began
+        if first == self._times[-1] or lasted_s < self._for_s / 2:
             return None
-        return began, lasted >= self._for_s
+        return began, lasted_s >= self._for_s - self._period / 2
