@@ -70,12 +70,14 @@ class Trouble(StrEnum):
 class Sighting(Frozen):
     """One figure of one service that left what the thresholds allow, and since when.
 
-    `symptom.before` is its level now, `symptom.threshold` what it has to come back within.
+    `symptom.before` is its level now, `symptom.threshold` what it has to come back within. `error_percent` is the share
+    of requests that fail, None where the figure is not about failures.
     """
 
     trouble: Trouble
     symptom: Symptom
     since: datetime
+    error_percent: float | None = None
 
 
 class AlertGroup(Frozen):

@@ -60,6 +60,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from activities.sources import Sources
     from activities.synthesize import Synthesize
     from activities.verify import Verify
+    from activities.watch import Watch
     from oncall.access.read import ReadBroker
     from oncall.blobs.store import BlobStore
     from oncall.temporal.pools import Pool, pinned_keys
@@ -75,6 +76,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
         Investigate(config, broker, evidence, worker, sources).investigate,
         Synthesize(config, evidence, worker, sources).synthesize,
         Verify(config, broker, sources, evidence).verify,
+        Watch(config, broker, sources).observe,
         Report(config.state).write_report,
     ]
 
