@@ -12,9 +12,7 @@ from oncall.model.alert import Alert, Severity, fingerprint
 from oncall.model.incident import Ending
 from oncall.model.names import incident_workflow_id
 from oncall.model.shift import AlertGroup, FollowedIncident, IncidentState, Problem
-
-MOMENT = timedelta(minutes=2)
-"""Alerts that began within this long of each other, and that the call graph connects, are one problem."""
+from oncall.rules.grouping import ONE_MOMENT
 
 RECOVERED = frozenset({Ending.RESOLVED, Ending.SELF_RECOVERED, Ending.NO_FAULT})
 """Endings after which the same trouble is a new one at once."""
@@ -103,7 +101,7 @@ def _same(problem: Problem, group: AlertGroup) -> bool:
         return False
     if group.service in problem.services:
         return True
-    near = abs(group.since - problem.group.since) <= MOMENT
+    near = abs(group.since - problem.group.since) <= ONE_MOMENT
     return near and not {*group.services, *group.around}.isdisjoint(problem.services)
 
 
@@ -117,7 +115,7 @@ def _again(problem: Problem, group: AlertGroup, now: datetime, clear: timedelta)
 def _seen(problem: Problem, group: AlertGroup, now: datetime) -> Problem:
     """The problem, seen again. It grows while it is young: later, what it touches may be another one's."""
     services = problem.services
-    if abs(group.since - problem.group.since) <= MOMENT:
+    if abs(group.since - problem.group.since) <= ONE_MOMENT:
         services = tuple(dict.fromkeys((*services, *group.services)))
     # While it waits for a place, the newest look says how urgent it is.
     newest = group if problem.incident_id is None else problem.group
