@@ -69,7 +69,9 @@ def view(pending: PendingApproval, request: AccessRequest) -> Panel:
     def row(name: str, *values: str) -> None:
         table.add_row(name, Text("\n".join(plain(value) for value in values)))
 
-    row("incident", f"{request.incident_id} ({request.severity}), opened by {request.requester or 'nobody known'}")
+    # A shift asks for itself, and has no severity.
+    whose, how = ("shift", "") if request.severity is None else ("incident", f" ({request.severity})")
+    row(whose, f"{request.incident_id}{how}, opened by {request.requester or 'nobody known'}")
     if request.intent is not None:
         parameters = request.intent.parameters.model_dump(mode="json")
         row("action", str(parameters.pop("type")))
