@@ -76,6 +76,18 @@ class ReadBroker:
             await asyncio.to_thread(self._refused_requests.of_text, request_text, refusal, "open a read grant")
             raise
 
+    async def check_open(self, grant_digest: str, purpose: str) -> None:
+        """Returns while the grant opened by the request `grant_digest` is open; `purpose` says what for, in the ledger.
+
+        For reading that needs no secret. Raises Terminal, as `reveal` does and recorded like it: GRANT_UNKNOWN,
+        GRANT_EXPIRED, GRANT_REVOKED, HALTED, and what `check` raises when the grant's signatures do not hold.
+        """
+        try:
+            self._check_still_open(grant_digest, self._granted(grant_digest))
+        except Terminal as refusal:
+            await self._refuse(grant_digest, purpose, refusal)
+            raise
+
     async def reveal(self, grant_digest: str, reference: str, holder: str) -> SecretStr:
         """The secret behind `reference`, under the grant opened by the request `grant_digest`, for `holder` to use.
 
@@ -90,7 +102,7 @@ class ReadBroker:
                 raise Terminal(ErrorCode.GRANT_SCOPE, f"{reference[:200]!r} is not part of the grant")
             self._check_still_open(grant_digest, request)
         except Terminal as refusal:
-            await self._refuse(grant_digest, reference, holder, refusal)
+            await self._refuse(grant_digest, f"reveal to {holder[:200]}", refusal, reference)
             raise
         await self._record_release(grant_digest, reference, holder)
         secret = await self._vault.resolve(Reference.parse(reference))
@@ -98,7 +110,7 @@ class ReadBroker:
         try:
             self._check_still_open(grant_digest, request)
         except Terminal as refusal:
-            await self._refuse(grant_digest, reference, holder, refusal)
+            await self._refuse(grant_digest, f"reveal to {holder[:200]}", refusal, reference)
             raise
         return secret
 
@@ -173,13 +185,12 @@ class ReadBroker:
             await asyncio.to_thread(self._ledger.append, EntryKind.RELEASE, digest, body)
             self._released.add(key)
 
-    async def _refuse(self, digest: str, reference: str, holder: str, refusal: Terminal) -> None:
+    async def _refuse(self, digest: str, what: str, refusal: Terminal, reference: str = "") -> None:
         if refusal.code in (ErrorCode.GRANT_EXPIRED, ErrorCode.GRANT_REVOKED):
             request = self._grants.get(digest)
             for ended in request.references if request is not None else ():
                 self._vault.forget(Reference.parse(ended))
-        what = f"reveal to {holder[:200]}"
-        await asyncio.to_thread(self._refused_reveals.of_digest, digest, refusal, what, reference)
+        await asyncio.to_thread(self._refused_reveals.of_digest, digest, refusal, what[:300], reference)
 
 
 def _grant(digest: str, request: AccessRequest) -> Grant:
