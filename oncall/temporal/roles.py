@@ -53,6 +53,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from activities.access import Access
     from activities.evidence import Evidence
     from activities.investigate import Investigate
+    from activities.measure import Measure
     from activities.observe import Observe
     from activities.report import Report
     from activities.sources import Sources
@@ -73,6 +74,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
         Investigate(config, broker, evidence, worker, sources).investigate,
         Synthesize(config, evidence, worker, sources).synthesize,
         Verify(config, broker, sources, evidence).verify,
+        Measure(config, broker, sources).measure,
         Report(config.state).write_report,
     ]
 
