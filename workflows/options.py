@@ -54,7 +54,9 @@ OPTIONS: dict[str, Options] = {
     steps.SYNTHESIZE.name: _seconds(30, 180, attempts=5),
     # A remedy reads back before it writes again, so a killed worker's attempt can be repeated safely.
     steps.REMEDIATE.name: _seconds(60, 300, attempts=UNLIMITED, heartbeat=10),
-    steps.VERIFY.name: _seconds(90, 300, attempts=UNLIMITED, heartbeat=10),
+    # Both look for seconds and then hold: 15 + 8 and 8, and what a slow look takes.
+    steps.VERIFY.name: _seconds(40, 300, attempts=UNLIMITED, heartbeat=10),
+    steps.MEASURE.name: _seconds(25, 90, attempts=UNLIMITED, heartbeat=10),
     steps.REPORT.name: _seconds(20, 1800, attempts=UNLIMITED),
 }
 
