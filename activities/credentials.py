@@ -14,7 +14,8 @@ class Held:
     broker: ReadBroker
     grant_digest: str
     holder: str
+    incident_id: str
 
     async def reveal(self, reference: str) -> SecretStr:
         """The secret behind an `op://` reference of the grant."""
-        return await self.broker.reveal(self.grant_digest, reference, self.holder)
+        return await self.broker.reveal(self.grant_digest, reference, self.holder, self.incident_id)

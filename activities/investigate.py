@@ -62,7 +62,7 @@ class Investigate:
             telemetry=self._sources.telemetry(task.recording),
             instances_url=self._config.sources.instances,
             references=self._config.references,
-            credentials=Held(self._broker, task.grant_digest, uri) if task.grant_digest else None,
+            credentials=Held(self._broker, task.grant_digest, uri, task.incident_id) if task.grant_digest else None,
         )
         async with self._turn:
             finding = await examine(toolkit)

@@ -34,8 +34,8 @@ class Measure:
         return await until_held(lambda: self._look(task), wait_s=0.0)
 
     async def _look(self, task: MeasureIn) -> Verification:
-        await self._broker.check_open(task.grant_digest, f"measure for {task.incident_id}")
+        await self._broker.check_open(task.grant_digest, f"measure for {task.incident_id}", task.incident_id)
         telemetry = self._sources.telemetry(None)
         now = datetime.now(UTC)
         topology = await telemetry.topology()
-        return symptom_checks(task.symptoms, await telemetry.window(now - timedelta(seconds=HOLD_S), now), topology)
+        return symptom_checks(task.symptoms, await telemetry.metrics(now - timedelta(seconds=HOLD_S), now), topology)

@@ -54,7 +54,7 @@ class Verify:
         telemetry = self._sources.telemetry(None)
         now = datetime.now(UTC)
         topology = await telemetry.topology()
-        after = await telemetry.window(max(task.since, now - timedelta(seconds=HOLD_S)), now)
+        after = await telemetry.metrics(max(task.since, now - timedelta(seconds=HOLD_S)), now)
         blind: list[str] = []
         runaways_after = None
         if task.root_cause.specialist is Specialist.DATABASE:
@@ -85,7 +85,7 @@ class Verify:
             telemetry=self._sources.telemetry(None),
             instances_url=self._config.sources.instances,
             references=self._config.references,
-            credentials=Held(self._broker, task.grant_digest, uri),
+            credentials=Held(self._broker, task.grant_digest, uri, task.incident_id),
         )
 
 

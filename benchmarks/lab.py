@@ -14,12 +14,14 @@ from benchmarks.recording import link_copy, make_recording
 from benchmarks.stack import Closed, run_incident, running
 from oncall.cli.children import Child, python
 from oncall.cli.estate_admin import EstateAdmin
-from oncall.cli.symptom import Entrances
+from oncall.cli.symptom import Entrances, Shares
 from oncall.model.errors import ErrorCode, Retryable
 
 ESTATE_READY_S = 60.0
 CALM_TIMEOUT_S = 120.0
 SYMPTOM_TIMEOUT_S = 40.0
+FAILING_PERCENT = 10.0
+RECENT_S = 4.0
 SCENARIO = "cascading_failure"
 # The recording goes on for a moment after its alert, as the published ones do.
 AFTER_ALERT_S = 4.0
@@ -51,6 +53,17 @@ async def running_estate(state: Path, seed: int) -> AsyncIterator[Estate]:
         yield Estate(child, info, time.perf_counter() - started)
     finally:
         await child.stop(_STOP_S)
+
+
+async def _failing(entrances: Entrances) -> Shares | None:
+    """The shares once an entrance fails, None when none does within SYMPTOM_TIMEOUT_S."""
+    deadline = time.monotonic() + SYMPTOM_TIMEOUT_S
+    while time.monotonic() < deadline:
+        shares = await entrances.shares(RECENT_S)
+        if shares and max(shares.values()) >= FAILING_PERCENT:
+            return shares
+        await asyncio.sleep(1.0)
+    return None
 
 
 class Lab:
@@ -127,7 +140,7 @@ class Lab:
         await entrances.calm(CALM_TIMEOUT_S)
         fault = await admin.inject(SCENARIO, self.seed)
         try:
-            shares = await entrances.failing(SYMPTOM_TIMEOUT_S)
+            shares = await _failing(entrances)
             if shares is None:
                 message = f"no entrance failed within {SYMPTOM_TIMEOUT_S:.0f} s of the fault: nothing to record"
                 raise Retryable(ErrorCode.TELEMETRY_UNAVAILABLE, message)

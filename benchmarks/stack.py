@@ -23,7 +23,7 @@ from oncall.model.alert import Alert, Severity
 from oncall.model.incident import Phase
 from oncall.model.opening import Opening
 from oncall.model.report import IncidentReport
-from oncall.temporal import incidents
+from oncall.temporal import gates, incidents
 from oncall.temporal.embedded import EmbeddedServer
 from oncall.temporal.search import ensure_search_attributes
 
@@ -130,9 +130,9 @@ async def _answer_all(stack: Stack, incident_id: str) -> None:
     while True:
         status = await incidents.status(stack.client, incident_id)
         if status.waiting_for and status.phase in waits:
-            pending = (await incidents.approvals(stack.client, incident_id))[0]
+            pending = (await gates.approvals(stack.client, incident_id))[0]
             decision = await asyncio.to_thread(make_decision, pending, True, "benchmark", stack.key)
-            await incidents.decide(stack.client, incident_id, decision)
+            await gates.decide(stack.client, incident_id, decision)
             await asyncio.sleep(_UNDISTURBED_S)
         await asyncio.sleep(_LOOK_S)
 

@@ -79,7 +79,7 @@ class SourcesConfig(Frozen):
 class IncidentConfig(Frozen):
     """Defaults of an incident."""
 
-    answer_by_s: int = Field(default=1800, ge=1, le=12 * 3600)
+    answer_by_s: int = Field(default=1800, ge=1, le=7 * 24 * 3600)
     grant_s: int = Field(default=3600, ge=60, le=12 * 3600)
     quorum: float = Field(default=0.8, gt=0, le=1)
     lookback_s: int = Field(default=300, ge=60, le=24 * 3600)

@@ -19,13 +19,17 @@ from oncall.rules import approvals
 class Gates:
     """The gates of one workflow, by request digest, in the order they opened."""
 
-    def __init__(self) -> None:
-        self._gates: dict[str, Gate] = {}
+    def __init__(self, before: tuple[Gate, ...] = ()) -> None:
+        self._gates = {gate.request_digest: gate for gate in before}
         self.unknown_decisions = 0
 
     def all(self) -> tuple[Gate, ...]:
         """Every gate, oldest first."""
         return tuple(self._gates.values())
+
+    def get(self, digest: str) -> Gate | None:
+        """The gate of that request digest, if it is known."""
+        return self._gates.get(digest)
 
     def pending(self) -> tuple[Gate, ...]:
         """The gates that wait for a human."""
@@ -42,6 +46,10 @@ class Gates:
         gate = approvals.not_required(request, workflow.now())
         self._gates[gate.request_digest] = gate
 
+    def shared(self, gate: Gate) -> None:
+        """Record a gate that people answered elsewhere: the shift's."""
+        self._gates[gate.request_digest] = gate
+
     def receive(self, decision: Decision, approvers: Approvers) -> DecisionOutcome:
         """Apply a decision that a signal brought."""
         gate = self._gates.get(decision.request_digest)
@@ -52,10 +60,16 @@ class Gates:
         self._gates[gate.request_digest] = gate
         return outcome
 
-    def withdraw_pending(self) -> None:
-        """Settle what nobody has answered: the incident is over."""
+    def withdraw_pending(self, why: str = approvals.INCIDENT_OVER) -> None:
+        """Settle what nobody has answered, and need not any more."""
         for gate in self.pending():
-            self._gates[gate.request_digest] = approvals.withdraw(gate, workflow.now())
+            self._gates[gate.request_digest] = approvals.withdraw(gate, workflow.now(), why)
+
+    def expire_due(self) -> None:
+        """Settle what nobody has answered in time."""
+        for gate in self.pending():
+            if workflow.now() >= gate.request.answer_by:
+                self._gates[gate.request_digest] = approvals.expire(gate, workflow.now())
 
     async def answered(self, digest: str, stop: Callable[[], bool]) -> Gate:
         """Wait until the gate is decided, its deadline has passed, or `stop` says so; then return it as it stands."""

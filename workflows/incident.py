@@ -12,25 +12,35 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from oncall.model import names, steps
-    from oncall.model.access import AbortOrder, AccessKind, AccessRequest, Decision, GateStatus, Intent
+    from oncall.model.access import (
+        AbortOrder,
+        AccessKind,
+        AccessRequest,
+        Decision,
+        GateStatus,
+        Intent,
+        SharedGrant,
+    )
     from oncall.model.action import Action, ActionResult, Outcome
     from oncall.model.agent import Agent
     from oncall.model.diagnosis import Conclusion
     from oncall.model.finding import FindingRef
     from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase
     from oncall.model.opening import Opening
-    from oncall.model.report import IncidentReport
+    from oncall.model.report import AccessEntry, IncidentReport
     from oncall.rules import approvals, coverage, orders
-    from oncall.rules.ending import ending, touched
-    from oncall.rules.roster import roster
+    from oncall.rules.asking import Asker, Question, Rulebook, ask
+    from oncall.rules.ending import ending, touched, without_cause
+    from oncall.rules.roster import Ring, first_ring, roster
     from oncall.rules.text import markdown
     from oncall.trust import requests
     from workflows.call import call, failure, start
     from workflows.journal import Journal
     from workflows.options import options
+    from workflows.recovery import Recovery
 
-SHORTEST_ANSWER = timedelta(minutes=1)
-"""What a person is given to answer in any case."""
+SHORTEST_READ = timedelta(seconds=30)
+"""A READ grant that ends sooner is not worth starting anything under."""
 
 
 class Aborted(Exception):
@@ -49,7 +59,11 @@ class IncidentWorkflow:
         self._surveyed: steps.Surveyed | None = None
         self._unread: list[tuple[AbortOrder, datetime]] = []
         self._aborted = False
+        self._offered = opening.grant
+        self._grant: str | None = None
         self._read_until: datetime | None = None
+        self._shared = False
+        self._recovery = Recovery(opening, self._journal.note)
 
     @workflow.run
     async def run(self, opening: Opening) -> IncidentReport:
@@ -81,54 +95,27 @@ class IncidentWorkflow:
         )
         self._read_unread(surveyed)
 
-        grant = await self._read_access(surveyed)
-        if grant is None and not opening.recording:
+        if not await self._readable(surveyed):
             return Ending.UNRESOLVED
         self._stop_if_aborted()
 
-        self._enter(Phase.INVESTIGATING)
-        surveyed = await self._survey("what is there now: hours may have passed")
-        self._stop_if_aborted()
-        findings = await self._investigate(surveyed, grant)
-        self._stop_if_aborted()
-
-        self._enter(Phase.SYNTHESIZING)
-        synthesis = await call(
-            steps.SYNTHESIZE,
-            steps.SynthesizeIn(
-                incident_id=opening.incident_id,
-                tenant=opening.tenant,
-                findings=findings,
-                coverage=journal.coverage,
-                quorum=surveyed.quorum,
-                as_of=surveyed.as_of,
-                alert_at=self._alert_at(surveyed),
-                recording=opening.recording,
-            ),
-            f"{len(findings)} findings into one diagnosis",
-        )
-        journal.diagnosed(synthesis)
-        if synthesis.diagnosis.conclusion is not Conclusion.ROOT_CAUSE or grant is None:
-            return Ending.NO_FAULT if synthesis.diagnosis.conclusion is Conclusion.NO_FAULT else Ending.UNRESOLVED
+        surveyed, synthesis = await self._diagnose(surveyed)
+        conclusion = synthesis.diagnosis.conclusion
+        if conclusion is not Conclusion.ROOT_CAUSE or opening.recording:
+            return await self._without_remedy(conclusion)
 
         await self._remedy(surveyed, synthesis)
+        if self._recovery.by_itself is not None:
+            journal.verification = self._recovery.by_itself
+            return Ending.SELF_RECOVERED
         outcomes = tuple(result.outcome for result in journal.results.values())
-        if not touched(outcomes) or synthesis.diagnosis.root_cause is None:
+        if not touched(outcomes):
             return ending(outcomes, None)
 
+        if not await self._readable(surveyed) or self._grant is None:
+            return ending(outcomes, None)
         self._enter(Phase.VERIFYING)
-        journal.verification = await call(
-            steps.VERIFY,
-            steps.VerifyIn(
-                incident_id=opening.incident_id,
-                tenant=opening.tenant,
-                root_cause=synthesis.diagnosis.root_cause,
-                evidence_digest=synthesis.evidence_digest,
-                grant_digest=grant,
-                since=workflow.now(),
-            ),
-            f"has {synthesis.diagnosis.root_cause.service} in {synthesis.diagnosis.root_cause.region} recovered",
-        )
+        journal.verification = await self._recovery.verify(synthesis, self._grant)
         return ending(outcomes, journal.verification)
 
     async def _survey(self, why: str) -> steps.Surveyed:
@@ -144,89 +131,123 @@ class IncidentWorkflow:
 
     # -- access -------------------------------------------------------------------------------------------------
 
-    async def _read_access(self, surveyed: steps.Surveyed) -> str | None:
-        """Ask a human for READ access; the digest of the grant, or None when there is none."""
-        journal = self._journal
+    async def _readable(self, surveyed: steps.Surveyed) -> bool:
+        """Whether there is READ access for what comes next: the shift's, ours from before, or a human's new yes."""
         if self._opening.recording:
-            journal.gates.not_required(self._request(surveyed, AccessKind.READ, (), "read a recording"))
-            return None
+            if not self._journal.gates.all():
+                question = Question(kind=AccessKind.READ, references=(), purpose="read a recording")
+                self._journal.gates.not_required(self._request(surveyed, question))
+            return True
+        self._take_offered(surveyed)
+        if self._read_until is not None and workflow.now() + SHORTEST_READ < self._read_until:
+            return True
+        return await self._ask_to_read(surveyed)
+
+    async def _ask_to_read(self, surveyed: steps.Surveyed) -> bool:
+        journal = self._journal
         self._enter(Phase.AWAITING_READ_APPROVAL)
-        request = self._request(surveyed, AccessKind.READ, surveyed.read_references, "investigate the whole estate")
+        purpose, references = "investigate the whole estate", surveyed.read_references
+        question = Question(kind=AccessKind.READ, references=references, purpose=purpose)
+        request = self._request(surveyed, question)
         digest = journal.gates.open(request, surveyed.policy.read)
         gate = await self._answer(digest)
         if gate.status is not GateStatus.APPROVED:
             journal.note(f"READ access was not granted: {gate.status}")
-            return None
+            return False
         await call(
             steps.OPEN_GRANT,
             steps.OpenGrantIn(request=requests.request_text(request), decisions=gate.decisions),
             "open the READ grant",
         )
-        self._read_until = request.grant_expires_at
-        return digest
+        self._grant, self._read_until, self._shared = digest, request.grant_expires_at, False
+        return True
 
-    def _request(
-        self,
-        surveyed: steps.Surveyed,
-        kind: AccessKind,
-        references: tuple[str, ...],
-        purpose: str,
-        intent: Intent | None = None,
-        evidence_digest: str | None = None,
-    ) -> AccessRequest:
-        not_before = workflow.now() - approvals.CLOCK_SKEW
-        # No longer than the policy lets a grant last, or the broker would refuse what a human had approved; and at
-        # least half of that is left once they have answered.
-        longest = timedelta(seconds=surveyed.policy.max_grant_s)
-        answer_by = min(workflow.now() + timedelta(seconds=self._opening.answer_by_s), not_before + longest / 2)
-        if kind is AccessKind.WRITE and self._read_until is not None:
-            # Recovery is measured under the READ grant: a yes has to leave time for that.
-            measured_from = self._read_until - options(steps.VERIFY).schedule_to_close
-            answer_by = min(answer_by, max(measured_from, workflow.now() + SHORTEST_ANSWER))
-        return AccessRequest(
-            kind=kind,
-            tenant=self._opening.tenant,
-            incident_id=self._opening.incident_id,
+    def _take_offered(self, surveyed: steps.Surveyed) -> None:
+        """Use the grant that the shift offers, if people who may approve have signed it and it lasts longer."""
+        offered, self._offered = self._offered, None
+        gate = offered and approvals.shared(offered, self._opening.tenant, surveyed.approvers, workflow.now())
+        if not gate or (self._read_until is not None and gate.request.grant_expires_at <= self._read_until):
+            return
+        self._journal.gates.shared(gate)
+        self._grant, self._read_until, self._shared = gate.request_digest, gate.request.grant_expires_at, True
+
+    def _request(self, surveyed: steps.Surveyed, question: Question) -> AccessRequest:
+        opening = self._opening
+        asker = Asker(
+            tenant=opening.tenant,
+            incident_id=opening.incident_id,
             requester=self._journal.requester,
-            severity=self._opening.severity,
-            purpose=purpose,
-            references=references,
-            intent=intent,
-            evidence_digest=evidence_digest,
-            policy_digest=surveyed.policy_digest,
-            ledger_id=surveyed.ledger_id,
-            nonce=str(workflow.uuid4()),
-            not_before=not_before,
-            answer_by=answer_by,
-            grant_expires_at=min(answer_by + timedelta(seconds=self._opening.grant_s), not_before + longest),
+            severity=opening.severity,
+            answer_by_s=opening.answer_by_s,
+            grant_s=opening.grant_s,
         )
+        book = Rulebook(policy=surveyed.policy, policy_digest=surveyed.policy_digest, ledger_id=surveyed.ledger_id)
+        measured_by = None
+        if question.kind is AccessKind.WRITE and self._read_until is not None and not self._shared:
+            # Recovery is measured under the READ grant: a yes has to leave time for that. A shift renews its own.
+            measured_by = self._read_until - options(steps.VERIFY).schedule_to_close
+        return ask(asker, book, question, workflow.now(), str(workflow.uuid4()), measured_by)
 
     async def _answer(self, digest: str) -> Gate:
         self._show()
-        gate = await self._journal.gates.answered(digest, stop=lambda: self._aborted)
+        gate = await self._journal.gates.answered(digest, stop=self._over)
         self._stop_if_aborted()
         self._show()
         return gate
 
     # -- investigation ------------------------------------------------------------------------------------------
 
-    async def _investigate(self, surveyed: steps.Surveyed, grant: str | None) -> tuple[FindingRef, ...]:
+    async def _diagnose(self, surveyed: steps.Surveyed) -> tuple[steps.Surveyed, steps.Synthesis]:
+        """Look, and conclude; while that is inconclusive, look again one ring wider."""
+        opening, journal = self._opening, self._journal
+        place = (opening.region, opening.service)
+        ring = first_ring(opening.severity, surveyed.topology, *place)
+        while True:
+            self._enter(Phase.INVESTIGATING)
+            surveyed = await self._survey("what is there now: time may have passed")
+            self._stop_if_aborted()
+            findings = await self._investigate(surveyed, roster(surveyed.topology, ring, *place))
+            self._stop_if_aborted()
+            self._enter(Phase.SYNTHESIZING)
+            synthesis = await self._synthesize(surveyed, findings)
+            journal.diagnosed(synthesis)
+            self._stop_if_aborted()
+            if synthesis.diagnosis.conclusion is not Conclusion.INCONCLUSIVE or ring is Ring.ESTATE:
+                return surveyed, synthesis
+            journal.note(f"{journal.coverage.planned} agents ({ring.name.lower()}): {synthesis.diagnosis.summary}")
+            ring = ring.next
+            if not await self._readable(surveyed):
+                return surveyed, synthesis
+
+    async def _synthesize(self, surveyed: steps.Surveyed, findings: tuple[FindingRef, ...]) -> steps.Synthesis:
+        task = steps.SynthesizeIn(
+            incident_id=self._opening.incident_id,
+            tenant=self._opening.tenant,
+            findings=findings,
+            coverage=self._journal.coverage,
+            quorum=surveyed.quorum,
+            as_of=surveyed.as_of,
+            alert_at=self._alert_at(surveyed),
+            recording=self._opening.recording,
+        )
+        return await call(steps.SYNTHESIZE, task, f"{len(findings)} findings into one diagnosis")
+
+    async def _investigate(self, surveyed: steps.Surveyed, agents: tuple[Agent, ...]) -> tuple[FindingRef, ...]:
         """Fan out the roster; the findings of those that answered. Those that did not are counted."""
-        agents = roster(surveyed.topology)
         self._journal.planned(len(agents))
         self._show()
-        found = await asyncio.gather(*(self._agent(agent, surveyed, grant) for agent in agents))
+        found = await asyncio.gather(*(self._agent(agent, surveyed) for agent in agents))
         self._show()
         return tuple(finding for finding in found if finding is not None)
 
-    async def _agent(self, agent: Agent, surveyed: steps.Surveyed, grant: str | None) -> FindingRef | None:
+    async def _agent(self, agent: Agent, surveyed: steps.Surveyed) -> FindingRef | None:
         task = steps.InvestigateIn(
             incident_id=self._opening.incident_id,
             tenant=self._opening.tenant,
             agent=agent,
             as_of=surveyed.as_of,
             alert_at=self._alert_at(surveyed),
-            grant_digest=grant,
+            grant_digest=self._grant,
             recording=self._opening.recording,
         )
         finding: FindingRef | None = None
@@ -249,26 +270,46 @@ class IncidentWorkflow:
         journal = self._journal
         self._enter(Phase.AWAITING_WRITE_APPROVAL)
         for action in synthesis.actions:
-            request = self._request(
-                surveyed,
-                AccessKind.WRITE,
-                action.references,
-                action.reason,
-                Intent(parameters=action.parameters, target=action.target),
-                synthesis.evidence_digest,
+            question = Question(
+                kind=AccessKind.WRITE,
+                references=action.references,
+                purpose=action.reason,
+                intent=Intent(parameters=action.parameters, target=action.target),
+                evidence_digest=synthesis.evidence_digest,
             )
+            request = self._request(surveyed, question)
             rule = surveyed.policy.rule(action.parameters.type)
             journal.asked(action, rule.risk, journal.gates.open(request, rule.verdict))
-        for action in synthesis.actions:
+        symptoms = self._opening.symptoms or synthesis.symptoms
+        looking = asyncio.create_task(self._recovery.look_out(symptoms, grant=lambda: self._grant))
+        try:
+            await self._run_approved(synthesis.actions)
+        finally:
+            looking.cancel()
+
+    async def _run_approved(self, actions: tuple[Action, ...]) -> None:
+        journal = self._journal
+        for action in actions:
             self._enter(Phase.AWAITING_WRITE_APPROVAL)
             gate = await self._answer(journal.asked_for[action.action_id])
+            if self._recovery.by_itself is not None:
+                return
             if gate.status is not GateStatus.APPROVED:
                 journal.decided_against(action, gate)
                 continue
+            self._recovery.stop_looking()
             self._enter(Phase.REMEDIATING)
             journal.acted(action, gate, await self._apply(action, gate))
             self._show()
             self._stop_if_aborted()
+
+    async def _without_remedy(self, conclusion: Conclusion) -> Ending:
+        """Close without a cause to remedy: the alert's own figures, measured now, have the last word."""
+        measured = await self._recovery.measure(self._opening.symptoms, self._grant)
+        self._journal.verification = measured
+        if measured is not None and not measured.recovered and conclusion is Conclusion.NO_FAULT:
+            self._journal.note("the agents found nothing, but the alert's own figures are still out of range")
+        return without_cause(conclusion, measured)
 
     async def _apply(self, action: Action, gate: Gate) -> ActionResult:
         """Run one approved action. A remedy that cannot report leaves an outcome that nobody has established."""
@@ -309,6 +350,10 @@ class IncidentWorkflow:
             self._journal.written(written.path)
         return self._journal.report()
 
+    def _over(self) -> bool:
+        """Whether there is nothing left to wait for a human for."""
+        return self._aborted or self._recovery.by_itself is not None
+
     def _stop_if_aborted(self) -> None:
         if self._aborted:
             raise Aborted
@@ -341,6 +386,13 @@ class IncidentWorkflow:
         else:
             self._obey(order, workflow.now(), self._surveyed)
 
+    @workflow.signal(name=names.SIGNAL_GRANT)
+    def renewed(self, grant: SharedGrant) -> None:
+        """The shift's renewed READ grant. It counts only as the signatures in it do."""
+        self._offered = grant
+        if self._surveyed is not None and self._shared:
+            self._take_offered(self._surveyed)
+
     def _obey(self, order: AbortOrder, received_at: datetime, surveyed: steps.Surveyed) -> None:
         info = workflow.info()
         verdict = orders.abort(order, self._opening.incident_id, info.run_id, received_at, surveyed.approvers)
@@ -363,6 +415,11 @@ class IncidentWorkflow:
     def approvals(self) -> list[PendingApproval]:
         """What waits for a human, as the exact text whose digest is to be signed."""
         return self._journal.approvals()
+
+    @workflow.query(name=names.QUERY_ACCESS)
+    def access(self) -> list[AccessEntry]:
+        """Every question to a human so far, and its answer."""
+        return self._journal.access()
 
     @workflow.query(name=names.QUERY_REPORT)
     def report(self) -> IncidentReport:

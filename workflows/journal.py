@@ -18,13 +18,13 @@ from oncall.model.finding import FindingRef
 from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase, PhaseSpan
 from oncall.model.names import SearchAttribute
 from oncall.model.opening import Opening
-from oncall.model.report import AbortOrders, Files, IncidentReport, Timings, Usage
+from oncall.model.report import AbortOrders, AccessEntry, Files, IncidentReport, Timings, Usage
 from oncall.model.steps import Synthesis
 from oncall.model.verification import Verification
 from oncall.rules import reporting
 from oncall.rules.coverage import AgentOutcome, count, discount
 from oncall.rules.ending import touched
-from oncall.rules.orders import AbortVerdict
+from oncall.rules.orders import Verdict
 from oncall.rules.text import markdown
 from oncall.trust import requests
 from workflows.gate import Gates
@@ -117,7 +117,7 @@ class Journal:
         self.coverage = discount(self.coverage, synthesis.unverified)
         self._diagnosed_at = workflow.now()
 
-    def ordered(self, verdict: AbortVerdict) -> None:
+    def ordered(self, verdict: Verdict) -> None:
         """An order to stop arrived. Refused ones are counted, so that a flood cannot crowd out the one that counts."""
         if verdict.honoured:
             # Once: a copy of an honoured order says nothing new.
@@ -196,6 +196,10 @@ class Journal:
             for gate in self.gates.pending()
         ]
 
+    def access(self) -> list[AccessEntry]:
+        """Every question to a human, and its answer."""
+        return [reporting.access_entry(gate) for gate in self.gates.all()]
+
     def details(self) -> str:
         """Markdown for the Temporal UI: phase, coverage, what waits for whom."""
         done = self.coverage
@@ -246,7 +250,7 @@ class Journal:
             coverage=self.coverage,
             diagnosis=self.diagnosis,
             observations={o.id: o for o in synthesis.observations} if synthesis else {},
-            access=tuple(reporting.access_entry(gate) for gate in self.gates.all()),
+            access=tuple(self.access()),
             actions=tuple(
                 reporting.action_entry(action, gate, self.results.get(action.action_id))
                 for action in self._actions

@@ -45,6 +45,22 @@ def _seconds(start_to_close: float, schedule_to_close: float, attempts: int, hea
     )
 
 
+@dataclass(frozen=True)
+class Rhythm:
+    """Pauses between looks: `first`, then a `share` of the time waited so far, at most `longest`, so that a gate that
+    stays open for days adds few events to its history."""
+
+    first: timedelta
+    share: float
+    longest: timedelta
+
+
+LOOK_AGAIN = Rhythm(timedelta(seconds=15), 0.2, timedelta(minutes=30))
+"""How often an incident that waits for people measures whether it has recovered by itself."""
+
+VERIFY_PATIENCE = timedelta(seconds=60)
+"""How long recovery is waited for after the last remedy."""
+
 OPTIONS: dict[str, Options] = {
     # What only waits for another system to come back is tried for half an hour: a human's yes must not be wasted.
     steps.SURVEY.name: _seconds(10, 1800, attempts=UNLIMITED),
@@ -54,9 +70,12 @@ OPTIONS: dict[str, Options] = {
     steps.SYNTHESIZE.name: _seconds(30, 180, attempts=5),
     # A remedy reads back before it writes again, so a killed worker's attempt can be repeated safely.
     steps.REMEDIATE.name: _seconds(60, 300, attempts=UNLIMITED, heartbeat=10),
-    # Both look for seconds and then hold: 15 + 8 and 8, and what a slow look takes.
+    # Both look for seconds, then hold: 15 + 8 and 8, and what slow looks take. The workflow asks for more.
     steps.VERIFY.name: _seconds(40, 300, attempts=UNLIMITED, heartbeat=10),
-    steps.MEASURE.name: _seconds(25, 90, attempts=UNLIMITED, heartbeat=10),
+    steps.MEASURE.name: _seconds(30, 90, attempts=3, heartbeat=10),
+    # A look that fails is followed by the next one.
+    steps.OBSERVE.name: _seconds(15, 30, attempts=2),
+    steps.FOLLOW.name: _seconds(20, 60, attempts=3),
     steps.REPORT.name: _seconds(20, 1800, attempts=UNLIMITED),
 }
 

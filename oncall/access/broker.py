@@ -8,7 +8,7 @@ import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from oncall.model.access import NAMESPACE_DECISION, AccessKind, AccessRequest, A
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy, Verdict
 from oncall.rules.approvals import CLOCK_SKEW
+from oncall.rules.asking import longest_grant
 from oncall.trust.requests import decision_bytes, parse_request, policy_digest, request_digest, request_text
 from oncall.trust.ssh import Signer, verify
 
@@ -201,10 +202,12 @@ def _check_policy(request: AccessRequest, policy: Policy) -> None:
         # `auto` needs a signed delegation and `two_person` two people: neither exists yet, so neither opens anything.
         raise Terminal(ErrorCode.POLICY_FORBIDS, f"{what}: the verdict {verdict} opens nothing here; only approve does")
     lifetime = request.grant_expires_at - request.not_before
-    if lifetime > timedelta(seconds=policy.max_grant_s):
+    longest = longest_grant(request.kind, policy)
+    if lifetime > longest:
         raise Terminal(
             ErrorCode.POLICY_FORBIDS,
-            f"the grant would last {lifetime.total_seconds():.0f} s, and the policy allows {policy.max_grant_s} s",
+            f"the grant would last {lifetime.total_seconds():.0f} s, and at most {longest.total_seconds():.0f} s are"
+            " allowed",
         )
 
 

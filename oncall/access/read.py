@@ -57,7 +57,7 @@ class ReadBroker:
         # Apart, so that a flood of bad requests leaves room for what is refused under a good one.
         self._refused_requests, self._refused_reveals = Refusals(ledger), Refusals(ledger)
         self._recording = asyncio.Lock()
-        self._head_checked: dict[str, int] = {}
+        self._head_checked: dict[tuple[str, str | None], int] = {}
 
     def take_secret_requests(self) -> int:
         """HTTP requests to the vault since this was last called, so that the shares of concurrent agents add up."""
@@ -76,31 +76,31 @@ class ReadBroker:
             await asyncio.to_thread(self._refused_requests.of_text, request_text, refusal, "open a read grant")
             raise
 
-    async def check_open(self, grant_digest: str, purpose: str) -> None:
+    async def check_open(self, grant_digest: str, purpose: str, incident_id: str | None = None) -> None:
         """Returns while the grant opened by the request `grant_digest` is open; `purpose` says what for, in the ledger.
 
         For reading that needs no secret. Raises Terminal, as `reveal` does and recorded like it: GRANT_UNKNOWN,
         GRANT_EXPIRED, GRANT_REVOKED, HALTED, and what `check` raises when the grant's signatures do not hold.
         """
         try:
-            self._check_still_open(grant_digest, self._granted(grant_digest))
+            self._check_still_open(grant_digest, self._granted(grant_digest), incident_id)
         except Terminal as refusal:
             await self._refuse(grant_digest, purpose, refusal)
             raise
 
-    async def reveal(self, grant_digest: str, reference: str, holder: str) -> SecretStr:
+    async def reveal(self, grant_digest: str, reference: str, holder: str, incident_id: str | None = None) -> SecretStr:
         """The secret behind `reference`, under the grant opened by the request `grant_digest`, for `holder` to use.
 
-        Expiry and revocation are checked every time; the ledger has one release per grant, reference and process,
-        written before the secret is looked up. Raises Terminal: GRANT_UNKNOWN, GRANT_SCOPE, GRANT_EXPIRED,
-        GRANT_REVOKED, HALTED, what `check` raises when the grant's signatures do not hold, and what `Vault.resolve`
-        raises.
+        `incident_id` is the incident that uses a shift's grant: a halt of that one alone stops it as well. Expiry and
+        revocation are checked every time; the ledger has one release per grant, reference and process, written before
+        the secret is looked up. Raises Terminal: GRANT_UNKNOWN, GRANT_SCOPE, GRANT_EXPIRED, GRANT_REVOKED, HALTED, what
+        `check` raises when the grant's signatures do not hold, and what `Vault.resolve` raises.
         """
         try:
             request = self._granted(grant_digest)
             if reference not in request.references or not self._in_read_set(reference):
                 raise Terminal(ErrorCode.GRANT_SCOPE, f"{reference[:200]!r} is not part of the grant")
-            self._check_still_open(grant_digest, request)
+            self._check_still_open(grant_digest, request, incident_id)
         except Terminal as refusal:
             await self._refuse(grant_digest, f"reveal to {holder[:200]}", refusal, reference)
             raise
@@ -108,7 +108,7 @@ class ReadBroker:
         secret = await self._vault.resolve(Reference.parse(reference))
         # The lookup can take seconds: what ended meanwhile must not be handed out.
         try:
-            self._check_still_open(grant_digest, request)
+            self._check_still_open(grant_digest, request, incident_id)
         except Terminal as refusal:
             await self._refuse(grant_digest, f"reveal to {holder[:200]}", refusal, reference)
             raise
@@ -162,17 +162,19 @@ class ReadBroker:
             self._grants[digest] = request
         return request
 
-    def _check_still_open(self, digest: str, request: AccessRequest) -> None:
+    def _check_still_open(self, digest: str, request: AccessRequest, incident_id: str | None) -> None:
         now = self._clock()
-        if now < request.grant_expires_at and now >= request.not_before:
-            # Brakes are rows: as long as the ledger has no new row, none was pulled since the last look.
-            head = self._ledger.head()
-            if self._head_checked.get(digest) == head:
-                return
+        if not request.not_before <= now < request.grant_expires_at:
             check_open(self._ledger, digest, request, now)
-            self._head_checked[digest] = head
+            return
+        # Brakes are rows: as long as the ledger has no new row, none was pulled since the last look.
+        head = self._ledger.head()
+        if self._head_checked.get((digest, incident_id)) == head:
             return
         check_open(self._ledger, digest, request, now)
+        if incident_id is not None:
+            check_brakes(self._ledger, digest, incident_id)
+        self._head_checked[digest, incident_id] = head
 
     async def _record_release(self, digest: str, reference: str, holder: str) -> None:
         key = (digest, reference)

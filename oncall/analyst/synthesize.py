@@ -89,6 +89,9 @@ def _conclude(
         return Conclusion.INCONCLUSIVE, "Nothing could be seen: no agent reported anything."
     first = ranking[0]
     where = f"{first.place.service} in {first.place.region}"
+    beyond = _beyond(places, topology)
+    if beyond is not None:
+        return Conclusion.INCONCLUSIVE, beyond
     if first.score >= SEVERE:
         seen = _peers_seen(first.place, places, topology, coverage)
         if seen < quorum:
@@ -129,6 +132,17 @@ def _conclude(
     if first.score >= NOTABLE:
         return Conclusion.NO_FAULT, f"Every agent looked; {where} strayed a little, and nothing suffers from it."
     return Conclusion.NO_FAULT, "Every agent looked, and nothing left its usual range."
+
+
+def _beyond(places: Mapping[Key, Place], topology: Topology) -> str | None:
+    """A sentence when something suffers from its calls to a service that nobody looked at; else None."""
+    for place in places.values():
+        for callee in topology.callees(place.region, place.service):
+            link = place.links.get(callee)
+            unseen = (place.region, callee) not in places
+            if unseen and link is not None and min(link.score, place.suffering) >= NOTABLE:
+                return f"{place.service} in {place.region} suffers from {callee}, which no agent has looked at."
+    return None
 
 
 def _peers_seen(place: Place, places: Mapping[Key, Place], topology: Topology, coverage: Coverage) -> float:

@@ -15,8 +15,9 @@ from oncall.model.access import AccessRequest, GateStatus
 from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.incident import PendingApproval
 from oncall.rules.text import plain
-from oncall.temporal import incidents
+from oncall.temporal import gates
 from oncall.temporal.client import connect
+from oncall.temporal.everywhere import Everywhere
 
 _MIN_PREFIX = 4
 
@@ -74,11 +75,11 @@ def approvals(incident: str | None, as_json: bool) -> int:
     out = Output(as_json)
     settings.adopt(out.note)
 
-    async def waiting() -> incidents.Everywhere[PendingApproval]:
+    async def waiting() -> Everywhere[PendingApproval]:
         client = await connect()
         if incident is None:
-            return await incidents.all_approvals(client)
-        return incidents.Everywhere(await incidents.approvals(client, incident), ())
+            return await gates.all_approvals(client)
+        return Everywhere(await gates.approvals(client, incident), ())
 
     found = loop.run(waiting())
     note_silent(out, found.silent)
@@ -103,16 +104,15 @@ def approvals(incident: str | None, as_json: bool) -> int:
 
 async def _already(client: Client, wanted: str) -> None:
     """Says so when the request exists but waits no longer. Raises Terminal(ALREADY_USED)."""
-    for report in (await incidents.everywhere(client, incidents.report)).answers:
-        for entry in report.access:
-            if entry.decision is not GateStatus.PENDING and wanted in (entry.request_id, entry.request_digest):
-                message = f"request {entry.request_id} is {entry.decision} already; nothing was signed"
-                raise Terminal(ErrorCode.ALREADY_USED, message)
+    for entry in (await gates.all_access(client)).answers:
+        if entry.decision is not GateStatus.PENDING and wanted in (entry.request_id, entry.request_digest):
+            message = f"request {entry.request_id} is {entry.decision} already; nothing was signed"
+            raise Terminal(ErrorCode.ALREADY_USED, message)
 
 
 async def _look_up(wanted: str, out: Output) -> PendingApproval:
     client = await connect()
-    waiting = await incidents.all_approvals(client)
+    waiting = await gates.all_approvals(client)
     note_silent(out, waiting.silent)
     try:
         return find(waiting.answers, wanted)

@@ -14,7 +14,7 @@ from oncall.model.access import NAMESPACE_DECISION, Decision, GateStatus
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.incident import PendingApproval
 from oncall.model.report import AccessEntry
-from oncall.temporal import incidents
+from oncall.temporal import gates
 from oncall.trust.requests import decision_bytes
 
 CONFIRM_S = 5.0
@@ -53,7 +53,7 @@ async def send(client: Client, pending: PendingApproval, decision: Decision) -> 
     if before is not None and before.decision is not GateStatus.PENDING:
         message = f"request {pending.request_id} is {before.decision} already; nothing was sent"
         raise Terminal(ErrorCode.ALREADY_USED, message)
-    await incidents.decide(client, pending.incident_id, decision)
+    await gates.decide(client, pending.incident_id, decision)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + CONFIRM_S
     while loop.time() < deadline:
@@ -72,5 +72,5 @@ async def send(client: Client, pending: PendingApproval, decision: Decision) -> 
 
 
 async def _entry(client: Client, pending: PendingApproval) -> AccessEntry | None:
-    report = await incidents.report(client, pending.incident_id)
-    return next((entry for entry in report.access if entry.request_digest == pending.request_digest), None)
+    entries = await gates.access(client, pending.incident_id)
+    return next((entry for entry in entries if entry.request_digest == pending.request_digest), None)

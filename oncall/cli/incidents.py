@@ -14,22 +14,16 @@ from oncall.cli.output import Output, json_option, note_silent
 from oncall.cli.postmortem import postmortem
 from oncall.cli.record import find_record, load_report, write_record
 from oncall.cli.webpage import to_html
+from oncall.model import names
 from oncall.model.alert import Severity
 from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.incident import IncidentStatus
 from oncall.model.report import IncidentReport
 from oncall.rules.text import plain
-from oncall.temporal import incidents
+from oncall.temporal import incidents, shifts
 from oncall.temporal.client import connect
+from oncall.temporal.everywhere import Everywhere, everywhere
 from oncall.temporal.replay import replay as replay_history
-
-
-def _own_key(given: Path | None, stack: settings.RunningStack | None, out: Output) -> Path | None:
-    try:
-        return settings.signing_key(given, stack, out.note)
-    except Terminal:
-        out.note("no signing key (`oncall keys init` makes one): the incident is opened by nobody known")
-        return None
 
 
 @click.command()
@@ -63,10 +57,14 @@ def trigger(
             raise click.BadParameter(f"{plain(given or '')} is not UTF-8 text") from None
     stack = settings.adopt(out.note)
     config = settings.require_config()
-    opening = make_opening(config, anomaly, Severity(severity), message, region, service, _own_key(key, stack, out))
+    own_key = settings.own_key(key, stack, out.note)
 
     async def open_it() -> incidents.Opened:
-        return await incidents.open_incident(await connect(), opening)
+        client = await connect()
+        # Whoever is on call has approved READ access already.
+        grant = await shifts.grant(client)
+        opening = make_opening(config, anomaly, Severity(severity), message, region, service, own_key, grant=grant)
+        return await incidents.open_incident(client, opening)
 
     opened = loop.run(open_it())
     out.emit(
@@ -110,11 +108,11 @@ def status(incident: str | None, as_json: bool) -> int:
         out.show(_line(_status_of(kept)))
         return DONE
 
-    async def look() -> incidents.Everywhere[IncidentStatus]:
+    async def look() -> Everywhere[IncidentStatus]:
         client = await connect()
         if incident is None:
-            return await incidents.everywhere(client, incidents.status)
-        return incidents.Everywhere((await incidents.status(client, incident),), ())
+            return await everywhere(client, incidents.status, names.INCIDENT_WORKFLOW)
+        return Everywhere((await incidents.status(client, incident),), ())
 
     looked = loop.run(look())
     note_silent(out, looked.silent)

@@ -26,6 +26,7 @@ COMMANDS = {
     "dev": "dev",
     "drill": "drill",
     "keys": "keys",
+    "on-call": "on_call",
     "replay": "incidents",
     "report": "incidents",
     "status": "incidents",
@@ -46,7 +47,7 @@ class LazyGroup(click.Group):
         """The command of that name, or None."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             module = importlib.import_module(f"oncall.cli.{COMMANDS[cmd_name]}")
-            self.add_command(getattr(module, cmd_name), cmd_name)
+            self.add_command(getattr(module, cmd_name.replace("-", "_")), cmd_name)
         return super().get_command(ctx, cmd_name)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from oncall.cli import sshkeys
 from oncall.config import Config
-from oncall.model.access import NAMESPACE_TRIGGER
+from oncall.model.access import NAMESPACE_TRIGGER, SharedGrant
 from oncall.model.alert import Alert, Severity, fingerprint
 from oncall.model.names import incident_workflow_id
 from oncall.model.opening import Opening
@@ -21,8 +21,10 @@ def make_opening(
     service: str | None,
     key: Path | None,
     extra_labels: dict[str, str] | None = None,
+    grant: SharedGrant | None = None,
 ) -> Opening:
     """An opening that is signed with `key`, or by nobody. Equal labels make it join the incident that runs already.
+    `grant` is the READ grant of the shift that is on, if one is.
 
     Raises Terminal(BAD_CONFIG) when the key cannot sign.
     """
@@ -47,6 +49,7 @@ def make_opening(
         opened_at=now,
         answer_by_s=config.incident.answer_by_s,
         grant_s=config.incident.grant_s,
+        grant=grant,
     )
     if key is None:
         return opening

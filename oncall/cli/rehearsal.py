@@ -7,40 +7,35 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from oncall.cli import keys, sshkeys
-from oncall.cli.deciding import make_decision, send
-from oncall.cli.evidence import check_evidence
+from oncall.cli.answering import Ask, answer
+from oncall.cli.duty import NOTICED_WITHIN_S, go_on_call, noticed
 from oncall.cli.opening import make_opening
 from oncall.cli.record import write_record
-from oncall.cli.request_view import read_pending, what_is_asked
 from oncall.cli.stack import Stack
 from oncall.cli.story import Story
 from oncall.cli.symptom import Entrances, Shares
 from oncall.config import load_config
-from oncall.model.access import AccessRequest
 from oncall.model.action import Outcome
 from oncall.model.alert import Severity
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.incident import Ending, IncidentStatus, Phase
 from oncall.model.report import IncidentReport
-from oncall.temporal import incidents
+from oncall.temporal import incidents, shifts
+from oncall.temporal.everywhere import ALL, running
 
 APPROVER = "demo-approver"
 ANOMALY = "elevated_errors"
 FALSE_ALARM = "false_alarm"
 CALM_TIMEOUT_S = 60.0
-SYMPTOM_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 240.0
 COMPLETE_TIMEOUT_S = 60.0
 _POLL_S = 0.3
 _PATIENCE = 4
-
-Ask = Callable[[AccessRequest], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class DemoApprover:
 
 async def clear_leftovers(stack: Stack, story: Story) -> None:
     """Ends incidents that an earlier, killed run left in the database: nobody can answer for them any more."""
-    for incident in await incidents.running(stack.client):
+    for incident in await running(stack.client, *ALL):
         await stack.client.get_workflow_handle(incident).terminate("left behind by an earlier demo")
         story.say(f"ended {incident}, which an earlier run had left behind")
 
@@ -94,14 +89,18 @@ async def rehearse(stack: Stack, key: Path, scenario: str, seed: int, story: Sto
     story.say("waiting for a baseline: what normal looks like")
     calm = await entrances.calm(CALM_TIMEOUT_S)
     story.say(f"calm: {_shares(calm)}")
+    await go_on_call(stack, key, story, ask)
     story.chapter(f"Something goes wrong · scenario {scenario} · seed {seed}")
     fault = await stack.estate.inject(scenario, seed)
+    injected = time.monotonic()
     try:
-        await _alert(scenario, entrances, story)
+        opened = await _by_itself(stack, story) if scenario != FALSE_ALARM else None
+        detection_s = time.monotonic() - injected if opened else None
         runaways = await stack.estate.runaways()
         flags_on = await stack.estate.flags()
         started = time.monotonic()
-        opened = await _open(stack, key, story)
+        opened = opened or await _by_hand(stack, key, story)
+        _announce(stack, opened, detection_s, story)
         await _follow(stack, opened.incident_id, key, story, ask)
         seconds = time.monotonic() - started
         # The phase is `closed` before the report is written: only the workflow's result comes after everything.
@@ -116,20 +115,10 @@ async def rehearse(stack: Stack, key: Path, scenario: str, seed: int, story: Sto
         with contextlib.suppress(Retryable, Terminal):
             await stack.estate.heal(fault)
     drill = _score(report, scenario, seed, expected, disabled)
+    drill |= {"detection_s": None if detection_s is None else round(detection_s, 2)}
     drill |= {"runaways": {"before": runaways, "after": left}, "seconds": round(seconds, 2)}
     good = report.status == (Ending.NO_FAULT if scenario == FALSE_ALARM else Ending.RESOLVED)
     return Rehearsed(report, drill, good)
-
-
-async def _alert(scenario: str, entrances: Entrances, story: Story) -> None:
-    if scenario == FALSE_ALARM:
-        story.say("nothing is wrong; somebody opens an incident all the same")
-        return
-    shares = await entrances.failing(SYMPTOM_TIMEOUT_S)
-    if shares is None:
-        story.say(f"no entrance failed within {SYMPTOM_TIMEOUT_S:.0f} s; opening the incident all the same", "yellow")
-    else:
-        story.say(f"users notice: {_shares(shares)}", "red")
 
 
 def _shares(shares: Shares) -> str:
@@ -137,18 +126,32 @@ def _shares(shares: Shares) -> str:
     return "failed requests: " + ", ".join(parts)
 
 
-async def _open(stack: Stack, key: Path, story: Story) -> incidents.Opened:
+async def _by_itself(stack: Stack, story: Story) -> incidents.Opened | None:
+    """The incident that the shift opens when it notices."""
+    found = await noticed(stack)
+    if found is None:
+        story.say(f"the shift noticed nothing within {NOTICED_WITHIN_S:.0f} s; opening an incident by hand", "yellow")
+        return None
+    return incidents.Opened(found.incident_id, found.incident_id, found.run_id, joined=False)
+
+
+async def _by_hand(stack: Stack, key: Path, story: Story) -> incidents.Opened:
     # No place and no scenario: the alert must not tell the swarm where to look. The run's own label keeps it from
     # joining an incident of an earlier run in the same database.
     config = load_config(stack.config)
     message = "users see more errors than usual"
     labels = {"run": secrets.token_hex(4)}
-    opening = make_opening(config, ANOMALY, Severity.CRITICAL, message, None, None, key, labels)
-    opened = await incidents.open_incident(stack.client, opening)
+    grant = await shifts.grant(stack.client)
+    opening = make_opening(config, ANOMALY, Severity.CRITICAL, message, None, None, key, labels, grant)
+    story.say(f"somebody opens an incident by hand: {ANOMALY}, critical, no place given")
+    return await incidents.open_incident(stack.client, opening)
+
+
+def _announce(stack: Stack, opened: incidents.Opened, detection_s: float | None, story: Story) -> None:
+    if detection_s is not None:
+        story.say(f"the shift noticed by itself {detection_s:.1f} s after the fault, and opened an incident", "red")
     story.chapter(f"Incident {opened.incident_id}")
-    story.say(f"opened: {ANOMALY}, critical, no place given; run {opened.run_id}")
     story.say(f"watch it at {ui_url(stack, opened.workflow_id, opened.run_id)}")
-    return opened
 
 
 def ui_url(stack: Stack, workflow_id: str, run_id: str) -> str:
@@ -172,7 +175,7 @@ async def _follow(stack: Stack, incident_id: str, key: Path, story: Story, ask: 
             return
         if set(status.waiting_for) - answered:
             waited = time.monotonic()
-            answered |= await _answer(stack, incident_id, key, story, ask, answered)
+            answered |= await answer(stack, incident_id, key, story, ask, answered)
             deadline += time.monotonic() - waited  # a person may think as long as they like
         if time.monotonic() > deadline:
             message = f"incident {incident_id} did not close within {CLOSE_TIMEOUT_S:.0f} s; see {stack.state / 'logs'}"
@@ -186,26 +189,6 @@ async def _status(stack: Stack, incident_id: str) -> IncidentStatus:
         with contextlib.suppress(Retryable):
             return await incidents.status(stack.client, incident_id)
     return await incidents.status(stack.client, incident_id)
-
-
-async def _answer(stack: Stack, incident_id: str, key: Path, story: Story, ask: Ask, answered: set[str]) -> set[str]:
-    done = set()
-    for pending in await incidents.approvals(stack.client, incident_id):
-        if pending.request_id in answered:
-            continue
-        request = read_pending(pending)
-        story.close()
-        story.request(pending, request)
-        approved = await ask(request)
-        if approved:
-            await asyncio.to_thread(check_evidence, request, load_config(stack.config))
-        reason = "demo" if approved else "declined in the demo"
-        decision = await asyncio.to_thread(make_decision, pending, approved, reason, key)
-        result = await send(stack.client, pending, decision)
-        became = f"{result.outcome}: {result.detail}" if result.detail else result.outcome
-        story.say(f"signed {'YES' if approved else 'NO'} to {what_is_asked(request)}; {became}")
-        done.add(pending.request_id)
-    return done
 
 
 def _switched_off(before: dict[str, dict[str, bool]], after: dict[str, dict[str, bool]]) -> list[dict[str, str]]:

@@ -148,6 +148,15 @@ def require_config() -> Config:
     return config
 
 
+def own_key(given: Path | None, stack: RunningStack | None, note: Callable[[str], None]) -> Path | None:
+    """The key to sign with, as `signing_key` finds it; None, said through `note`, where there is none."""
+    try:
+        return signing_key(given, stack, note)
+    except Terminal:
+        note("no signing key (`oncall keys init` makes one): opened by nobody known")
+        return None
+
+
 def signing_key(given: Path | None, stack: RunningStack | None, note: Callable[[str], None]) -> Path:
     """The key to sign with: `--key`, else the user's own, else the one that `oncall dev` made for its run.
 

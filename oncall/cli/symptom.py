@@ -1,4 +1,4 @@
-"""What users of the estate notice: the error share at its entrances, as an alert rule outside the swarm would see it.
+"""What users of the estate notice: the error share at its entrances.
 
 Reads the metrics `requests(1/s)` and `errors(1/s)` that every service of the estate records.
 """
@@ -14,8 +14,6 @@ from oncall.telemetry.parquet import ParquetTelemetry
 
 BASELINE_S = 24.0
 CALM_PERCENT = 2.0
-ALERT_PERCENT = 10.0
-ALERT_FOR_S = 6.0
 _RECENT_S = 8.0
 _POLL_S = 1.0
 
@@ -67,22 +65,6 @@ class Entrances:
             )
             raise Retryable(ErrorCode.TELEMETRY_UNAVAILABLE, message)
         return found
-
-    async def failing(self, timeout_s: float) -> Shares | None:
-        """Waits until an entrance has failed for ALERT_FOR_S, as `for:` of an alert rule asks, so that one bad moment
-        opens nothing; its shares, or None after `timeout_s`."""
-        since: float | None = None
-
-        async def look() -> Shares | None:
-            nonlocal since
-            shares = await self.shares(_RECENT_S / 2)
-            if not shares or max(shares.values()) < ALERT_PERCENT:
-                since = None
-                return None
-            since = since or time.monotonic()
-            return shares if time.monotonic() - since >= ALERT_FOR_S else None
-
-        return await _until(look, timeout_s)
 
 
 async def _until(look: Callable[[], Awaitable[Shares | None]], timeout_s: float) -> Shares | None:

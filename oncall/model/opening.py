@@ -30,7 +30,7 @@ class Opening(Frozen):
     alert: Alert
     opened_at: datetime
     recording: str | None = None
-    answer_by_s: int = Field(default=1800, ge=1, le=12 * 3600)
+    answer_by_s: int = Field(default=1800, ge=1, le=7 * 24 * 3600)
     grant_s: int = Field(default=3600, ge=60, le=12 * 3600)
     grant: SharedGrant | None = None
     symptoms: tuple[Symptom, ...] = ()

@@ -6,10 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from oncall.model.access import AccessKind, GateStatus, SharedGrant
+from oncall.model.access import GateStatus
 from oncall.model.alert import Severity
 from oncall.model.frozen import Frozen
-from oncall.model.incident import Gate
 from oncall.model.symptom import Symptom
 
 
@@ -26,8 +25,8 @@ class ShiftOpening(Frozen):
     """What a person who goes on call asks for. Durations are seconds.
 
     `signature` is their SSH signature over the opening without it (namespace `oncall-shift`); without one the requester
-    counts as nobody. `max_incidents` is how many incidents the shift lets run at once. `clear_s` is how long a problem
-    must have been out of sight before the same one counts as a new one.
+    counts as nobody. `max_incidents` is how many incidents the shift lets run at once, the `incident_` times are given
+    to them. `clear_s` is how long a problem must have been out of sight before the same one counts as a new one.
     """
 
     shift_id: str
@@ -39,6 +38,8 @@ class ShiftOpening(Frozen):
     grant_s: int = Field(ge=300, le=12 * 3600)
     renew_before_s: int = Field(ge=60)
     max_incidents: int = Field(ge=1, le=50)
+    incident_answer_by_s: int = Field(ge=1, le=7 * 24 * 3600)
+    incident_grant_s: int = Field(ge=60, le=12 * 3600)
     clear_s: float = Field(ge=0)
     signature: str | None = None
 
@@ -69,12 +70,14 @@ class Trouble(StrEnum):
 class Sighting(Frozen):
     """One figure of one service that left what the thresholds allow, and since when.
 
-    `symptom.before` is its level now, `symptom.threshold` what it has to come back within.
+    `symptom.before` is its level now, `symptom.threshold` what it has to come back within. `error_percent` is the share
+    of requests that fail, None where the figure is not about failures.
     """
 
     trouble: Trouble
     symptom: Symptom
     since: datetime
+    error_percent: float | None = None
 
 
 class AlertGroup(Frozen):
@@ -98,7 +101,7 @@ class Problem(Frozen):
     """What a shift has noticed, from the first sighting until it has been out of sight for long enough.
 
     `incident_id` is None while it waits for a place; `run_id` is None when it joined an incident that ran already.
-    `ending` is how its incident ended, None while it runs.
+    `ending` is how its incident ended, None while it runs. `services` are those that it has reached so far.
     """
 
     group: AlertGroup
@@ -108,8 +111,13 @@ class Problem(Frozen):
     incident_id: str | None = None
     run_id: str | None = None
     opened_at: datetime | None = None
-    joined: bool = False
     ending: str | None = None
+    closed_at: datetime | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether an incident works on it now."""
+        return self.incident_id is not None and self.ending is None
 
 
 class IncidentState(StrEnum):
@@ -145,39 +153,11 @@ class Look(Frozen):
     blind: tuple[str, ...] = ()
 
 
-class ShiftState(Frozen):
-    """All that a shift carries from one run of its workflow into the next."""
-
-    phase: ShiftPhase = ShiftPhase.AWAITING_READ_APPROVAL
-    requester: str | None = None
-    grant: SharedGrant | None = None
-    gates: tuple[Gate, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    closed: tuple[Problem, ...] = ()
-    followed: tuple[FollowedIncident, ...] = ()
-    last_look: Look | None = None
-    looks: int = 0
-    opened: int = 0
-    blind_since: datetime | None = None
-    next_renewal_at: datetime | None = None
-    runs: int = 1
-    refused_orders: int = 0
-    notes: tuple[str, ...] = ()
-
-
-class ShiftIn(Frozen):
-    """The input of a shift workflow: the opening, and what the run before it knew (None for the first)."""
-
-    opening: ShiftOpening
-    state: ShiftState | None = None
-
-
 class GrantStatus(Frozen):
     """A grant as people look at it."""
 
     grant_id: str
     request_digest: str
-    kind: AccessKind
     decision: GateStatus
     approvers: tuple[str, ...]
     expires_at: datetime
@@ -208,4 +188,6 @@ class ShiftStatus(Frozen):
     closed: tuple[Problem, ...]
     runs: int
     notes: tuple[str, ...]
+    refused_orders: int = 0
+    last_refusal: str = ""
     ended: str | None = None

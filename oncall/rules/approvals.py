@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 
 from oncall.model.access import (
     NAMESPACE_DECISION,
+    AccessKind,
     AccessRequest,
     Approvers,
     Decision,
     DecisionOutcome,
     DecisionRecord,
     GateStatus,
+    SharedGrant,
 )
 from oncall.model.errors import OncallError
 from oncall.model.incident import Gate
@@ -22,6 +24,9 @@ from oncall.trust import requests, ssh
 
 CLOCK_SKEW = timedelta(seconds=60)
 """How far an approver's clock may run behind the cluster's."""
+
+INCIDENT_OVER = "the incident closed before anybody answered"
+SHIFT_OVER = "the shift ended before anybody answered"
 
 RECORDED_DECISIONS = 20
 """Decisions kept with a gate; later ones are only counted, so that a flood cannot grow the report."""
@@ -52,6 +57,21 @@ def not_required(request: AccessRequest, now: datetime) -> Gate:
     """The gate of an incident over a recording: nothing live is read, so nobody is asked."""
     gate = open_gate(request, Verdict.APPROVE, now)
     return gate.model_copy(update={"status": GateStatus.NOT_REQUIRED, "reason": "over a recording", "decided_at": now})
+
+
+def shared(grant: SharedGrant, tenant: str, approvers: Approvers, now: datetime) -> Gate | None:
+    """The answered gate of a shift's READ grant, or None where its bytes and signatures do not make it one for `tenant`
+    that is open at `now`. The broker asks its own ledger whether it still is."""
+    try:
+        request = requests.parse_request(grant.request)
+    except OncallError:
+        return None
+    if request.kind is not AccessKind.READ or request.tenant != tenant or now >= request.grant_expires_at:
+        return None
+    gate = open_gate(request, Verdict.APPROVE, request.not_before)
+    for decision in grant.decisions[:1]:
+        gate, _ = receive(gate, decision, approvers, decision.decided_at)
+    return gate if gate.status is GateStatus.APPROVED else None
 
 
 def receive(gate: Gate, decision: Decision, approvers: Approvers, now: datetime) -> tuple[Gate, DecisionOutcome]:
@@ -97,12 +117,11 @@ def expire(gate: Gate, now: datetime) -> Gate:
     return gate.model_copy(update={"status": GateStatus.EXPIRED, "decided_at": now, "reason": reason})
 
 
-def withdraw(gate: Gate, now: datetime) -> Gate:
-    """A pending gate whose incident has closed: expired, for another reason than its deadline."""
+def withdraw(gate: Gate, now: datetime, why: str = INCIDENT_OVER) -> Gate:
+    """A pending gate that needs no answer any more: expired, for another reason than its deadline."""
     if gate.status is not GateStatus.PENDING:
         return gate
-    reason = "the incident closed before anybody answered"
-    return gate.model_copy(update={"status": GateStatus.EXPIRED, "decided_at": now, "reason": reason})
+    return gate.model_copy(update={"status": GateStatus.EXPIRED, "decided_at": now, "reason": why})
 
 
 def _record(gate: Gate, outcome: DecisionOutcome, person: str | None, now: datetime, detail: str = "") -> Gate:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from oncall.model.action import Outcome
+from oncall.model.diagnosis import Conclusion
 from oncall.model.incident import Ending
 from oncall.model.verification import Verification
 
@@ -22,3 +23,13 @@ def ending(outcomes: Iterable[Outcome], verification: Verification | None) -> En
     if verification.recovered:
         return Ending.RESOLVED
     return Ending.MITIGATED if verification.improved else Ending.UNRESOLVED
+
+
+def without_cause(conclusion: Conclusion, measured: Verification | None) -> Ending:
+    """The ending of an incident that ran no remedy and named nothing to remedy.
+
+    `measured` is what the alert's own figures say now, where it has some: "all is well" does not stand against them.
+    """
+    if measured is not None and measured.recovered:
+        return Ending.SELF_RECOVERED
+    return Ending.NO_FAULT if conclusion is Conclusion.NO_FAULT and measured is None else Ending.UNRESOLVED

@@ -3,9 +3,17 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from oncall.model.access import NAMESPACE_ABORT, NAMESPACE_TRIGGER, AbortOrder, Approvers
+from oncall.model.access import (
+    NAMESPACE_ABORT,
+    NAMESPACE_SHIFT,
+    NAMESPACE_STOP,
+    NAMESPACE_TRIGGER,
+    AbortOrder,
+    Approvers,
+)
 from oncall.model.errors import OncallError
 from oncall.model.opening import Opening
+from oncall.model.shift import ShiftOpening, StopOrder
 from oncall.trust import requests, ssh
 
 FRESH = timedelta(minutes=5)
@@ -13,8 +21,8 @@ FRESH = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
-class AbortVerdict:
-    """Whether an order to stop is honoured, and the line that the record keeps."""
+class Verdict:
+    """Whether an order is honoured, and the line that the record keeps."""
 
     honoured: bool
     note: str
@@ -36,17 +44,43 @@ def requester(opening: Opening, workflow_id: str, started_at: datetime, approver
     return signer.person
 
 
-def abort(order: AbortOrder, incident_id: str, run_id: str, now: datetime, approvers: Approvers) -> AbortVerdict:
+def abort(order: AbortOrder, incident_id: str, run_id: str, now: datetime, approvers: Approvers) -> Verdict:
     """Whether `order` stops this run of this incident."""
     if (order.incident_id, order.run_id) != (incident_id, run_id):
-        return AbortVerdict(False, "it names another incident")
+        return Verdict(False, "it names another incident")
     if not _recent(order.ordered_at, now):
-        return AbortVerdict(False, f"it was signed at {order.ordered_at.isoformat()}, not now")
+        return Verdict(False, f"it was signed at {order.ordered_at.isoformat()}, not now")
     try:
         signer = ssh.verify(order.signature, requests.abort_bytes(order), NAMESPACE_ABORT, approvers, order.ordered_at)
     except OncallError as error:
-        return AbortVerdict(False, error.message[:200])
-    return AbortVerdict(True, f"aborted by {signer.person}: {order.reason[:200]}")
+        return Verdict(False, error.message[:200])
+    return Verdict(True, f"aborted by {signer.person}: {order.reason[:200]}")
+
+
+def shift_requester(opening: ShiftOpening, started_at: datetime, approvers: Approvers) -> str | None:
+    """The person whose signature put this team on call, at `started_at`; None when nobody's did."""
+    if opening.signature is None or not _recent(opening.opened_at, started_at):
+        return None
+    try:
+        signer = ssh.verify(
+            opening.signature, requests.shift_bytes(opening), NAMESPACE_SHIFT, approvers, opening.opened_at
+        )
+    except OncallError:
+        return None
+    return signer.person
+
+
+def stop(order: StopOrder, shift_id: str, run_id: str, now: datetime, approvers: Approvers) -> Verdict:
+    """Whether `order` ends this shift."""
+    if (order.shift_id, order.run_id) != (shift_id, run_id):
+        return Verdict(False, "it names another shift")
+    if not _recent(order.ordered_at, now):
+        return Verdict(False, f"it was signed at {order.ordered_at.isoformat()}, not now")
+    try:
+        signer = ssh.verify(order.signature, requests.stop_bytes(order), NAMESPACE_STOP, approvers, order.ordered_at)
+    except OncallError as error:
+        return Verdict(False, error.message[:200])
+    return Verdict(True, f"ended by {signer.person}: {order.reason[:200]}")
 
 
 def _recent(moment: datetime, now: datetime) -> bool:

@@ -6,6 +6,7 @@ load extensions or reach the network, and its configuration is locked before the
 """
 
 import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.topology import Topology
 from oncall.telemetry.catalogue import read_catalogue
-from oncall.telemetry.segments import choose
+from oncall.telemetry.segments import KINDS, choose
 from oncall.telemetry.single_flight import SingleFlight
 from oncall.telemetry.window import Floats, LogLines, Place, Series, Spans, Strings, Window
 
@@ -32,6 +33,8 @@ class ParquetTelemetry:
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._windows: SingleFlight[tuple[datetime, datetime], Window] = SingleFlight(_CACHED_WINDOWS)
+        # Apart: looks that come every few seconds must not push out the window that a wave of agents shares.
+        self._metrics: SingleFlight[tuple[datetime, datetime], Window] = SingleFlight(1)
         self._topologies: SingleFlight[tuple[int, int], Topology] = SingleFlight(1)
 
     async def topology(self) -> Topology:
@@ -53,12 +56,16 @@ class ParquetTelemetry:
         Raises Terminal(TELEMETRY_UNAVAILABLE) when the folder or a file is unreadable, Retryable when segments
         vanished twice while they were read.
         """
-        return await self._windows.get((start, end), lambda: asyncio.to_thread(self._read, start, end))
+        return await self._windows.get((start, end), lambda: asyncio.to_thread(self._read, start, end, KINDS))
 
-    def _read(self, start: datetime, end: datetime) -> Window:
+    async def metrics(self, start: datetime, end: datetime) -> Window:
+        """The same without logs and spans, and as if the source kept none."""
+        return await self._metrics.get((start, end), lambda: asyncio.to_thread(self._read, start, end, ("metrics",)))
+
+    def _read(self, start: datetime, end: datetime, kinds: Collection[str]) -> Window:
         for attempt in (1, 2):
             try:
-                files = choose(self._root, start, end)
+                files = choose(self._root, start, end, kinds)
             except OSError as error:
                 raise Terminal(ErrorCode.TELEMETRY_UNAVAILABLE, f"{self._root}: {error.strerror}") from None
             try:

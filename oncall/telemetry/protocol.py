@@ -10,7 +10,7 @@ from oncall.telemetry.window import Window
 class Telemetry(Protocol):
     """A source of metrics, logs and spans.
 
-    Both methods raise Terminal(TELEMETRY_UNAVAILABLE) when the source is not there or not readable as such, and
+    All methods raise Terminal(TELEMETRY_UNAVAILABLE) when the source is not there or not readable as such, and
     Retryable(TELEMETRY_UNAVAILABLE) when trying again may help.
     """
 
@@ -20,4 +20,8 @@ class Telemetry(Protocol):
 
     async def window(self, start: datetime, end: datetime) -> Window:
         """Everything between two UTC times. Readers of the same range share one read."""
+        ...
+
+    async def metrics(self, start: datetime, end: datetime) -> Window:
+        """The same window without logs and spans, which are most of what a read costs."""
         ...

@@ -5,6 +5,7 @@ at milliseconds; a glob over an hour of segments would cost a quarter of a secon
 """
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,16 +30,19 @@ def milliseconds(moment: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
 
 
-def choose(root: Path, start: datetime, end: datetime) -> Files:
-    """The files under `root` that hold rows from `start` to `end`. Raises OSError when `root` cannot be listed."""
+def choose(root: Path, start: datetime, end: datetime, kinds: Collection[str] = KINDS) -> Files:
+    """The files of these `kinds` under `root` that hold rows from `start` to `end`.
+
+    Raises OSError when `root` cannot be listed.
+    """
     recorded: dict[str, tuple[Path, ...]] = {
-        kind: (root / f"{kind}.parquet",) for kind in KINDS if (root / f"{kind}.parquet").is_file()
+        kind: (root / f"{kind}.parquet",) for kind in kinds if (root / f"{kind}.parquet").is_file()
     }
     if recorded:
         return Files(recorded, end)
     first, last = milliseconds(start) - SEGMENT_MS, milliseconds(end)
     found: dict[str, list[tuple[int, Path]]] = {}
-    for kind in KINDS:
+    for kind in kinds:
         directory = root / kind
         if directory.is_dir():
             names = [(int(path.stem), path) for path in directory.iterdir() if _is_segment(path)]

@@ -60,6 +60,10 @@ _LATENCY = _set("latency latencies duration response")
 _SUCCESS = _set("success successes availability available uptime")
 _TRAFFIC = _set("request requests workload ops throughput traffic calls rps qps")
 _GOOD_WHEN_HIGH = _set("hit hits free idle available")
+# What can run out, and the words for how much of it is taken and for how much there is.
+_FINITE = _set("cpu memory mem heap disk filesystem fd fds threads pool pools connections")
+_TAKEN = _set("in use used usage utilization active busy rate percent")
+_SIZE = _set("size max maximum limit capacity total")
 # The smallest change worth naming, in the metric's own unit, however quiet its past was.
 _FLOORS = {
     "%": 2.0,
@@ -81,7 +85,9 @@ class Meaning:
 
     `floor` is in the metric's unit. `end` is the other end of the call that it measures, if it measures one; `outside`
     is true when it is seen from the calling side; `shared` when several services show the same value.
-    `failures` is true when it counts failures of its subject.
+    `failures` is true when it counts failures of its subject. `unit` is in lower case, "" where none is known. `taken`
+    is the finite thing that it says the use of, `size` the one that it says the size of, "" otherwise: equal words
+    name the same thing.
     """
 
     aspect: Aspect
@@ -91,6 +97,9 @@ class Meaning:
     outside: bool
     shared: bool
     failures: bool
+    unit: str
+    taken: str
+    size: str
 
 
 @lru_cache(maxsize=4096)
@@ -116,4 +125,13 @@ def meaning(metric: str) -> Meaning:
             aspect = subject
             bad = bad or (-1 if words & _GOOD_WHEN_HIGH else 1)
             break
-    return Meaning(aspect, bad, _FLOORS.get(unit, 0.0), end, "client" in words, "node" in words, bool(words & _ERRORS))
+    outside, failures = "client" in words, bool(words & _ERRORS)
+    taken = size = ""
+    if words & _FINITE and end is None and not words & (_ERRORS | _LATENCY | _SUCCESS | _GOOD_WHEN_HIGH):
+        if words & _SIZE:
+            size = " ".join(sorted(words - _SIZE - _TAKEN))
+        else:
+            taken = " ".join(sorted(words - _TAKEN))
+    return Meaning(
+        aspect, bad, _FLOORS.get(unit, 0.0), end, outside, "node" in words, failures, unit=unit, taken=taken, size=size
+    )

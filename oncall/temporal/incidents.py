@@ -5,19 +5,12 @@ server does not answer.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Generic, TypeVar
 
-from pydantic import ValidationError
 from temporalio.client import (
     Client,
     WorkflowExecutionStatus,
-    WorkflowFailureError,
     WorkflowHandle,
-    WorkflowQueryFailedError,
 )
 from temporalio.common import (
     SearchAttributeKey,
@@ -26,26 +19,15 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.service import RPCError, RPCStatusCode
 
 from oncall.model import names
-from oncall.model.access import AbortOrder, Decision
-from oncall.model.errors import ErrorCode, OncallError, Retryable, Terminal
-from oncall.model.incident import IncidentStatus, PendingApproval
+from oncall.model.access import AbortOrder
+from oncall.model.errors import ErrorCode, Retryable, Terminal
+from oncall.model.incident import IncidentStatus
 from oncall.model.names import Queue, SearchAttribute
 from oncall.model.opening import Opening
 from oncall.model.report import IncidentReport
-
-RPC_TIMEOUT = timedelta(seconds=10)
-AT_ONCE = 64
-"""Incidents that are asked at the same time when all are."""
-
-REFUSALS = (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.INVALID_ARGUMENT)
-"""What asking again does not change."""
-
-_CUT_OFF = (WorkflowExecutionStatus.TERMINATED, WorkflowExecutionStatus.FAILED, WorkflowExecutionStatus.TIMED_OUT)
-
-Answer = TypeVar("Answer")
+from oncall.temporal.boundary import RPC_TIMEOUT, boundary, check_not_cut_off
 
 
 @dataclass(frozen=True)
@@ -58,45 +40,6 @@ class Opened:
     joined: bool
 
 
-@dataclass(frozen=True)
-class Everywhere(Generic[Answer]):
-    """What the running incidents answered, newest first, and the ids of those that did not answer."""
-
-    answers: tuple[Answer, ...]
-    silent: tuple[str, ...]
-
-
-@asynccontextmanager
-async def _boundary(what: str) -> AsyncIterator[None]:
-    try:
-        yield
-    except WorkflowQueryFailedError as error:
-        raise Retryable(
-            ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: the workflow did not answer: {error.message}"
-        ) from None
-    except WorkflowFailureError as error:
-        raise Terminal(ErrorCode.INTERNAL, f"{what} ended without a report: {error.cause}") from None
-    except ValidationError:
-        raise Terminal(ErrorCode.INTERNAL, f"{what}: its answer is not one of this version") from None
-    except RPCError as error:
-        if error.status is RPCStatusCode.NOT_FOUND:
-            raise Terminal(ErrorCode.NOT_FOUND, _not_found(what, error)) from None
-        if error.status in REFUSALS:
-            raise Terminal(ErrorCode.BAD_CONFIG, f"{what}: Temporal refuses: {error.message}") from None
-        if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED):
-            message = f"{what}: no answer from the workflow; is a worker running (`worker.py --role orchestrate`)?"
-            raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, message) from None
-        if error.status is RPCStatusCode.FAILED_PRECONDITION:
-            raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: {error.message}; is a worker running?") from None
-        raise Retryable(ErrorCode.TEMPORAL_UNREACHABLE, f"{what}: Temporal answered {error.message}") from None
-
-
-def _not_found(what: str, error: RPCError) -> str:
-    """Temporal uses one status for both; only the details tell a missing namespace from a missing workflow."""
-    kinds = [detail.type_url.rpartition(".")[2] for detail in error.grpc_status.details]
-    return f"{what}: {error.message}" if "NamespaceNotFoundFailure" in kinds else f"{what} does not exist"
-
-
 def _handle(client: Client, incident_id: str, run_id: str | None = None) -> WorkflowHandle[object, IncidentReport]:
     return client.get_workflow_handle(incident_id, run_id=run_id, result_type=IncidentReport)
 
@@ -104,7 +47,7 @@ def _handle(client: Client, incident_id: str, run_id: str | None = None) -> Work
 async def open_incident(client: Client, opening: Opening) -> Opened:
     """Start the incident's workflow, or join the one that runs under the same id."""
     values = {SearchAttribute.SEVERITY: str(opening.severity), SearchAttribute.ANOMALY: opening.anomaly_type}
-    async with _boundary(f"incident {opening.incident_id}"):
+    async with boundary(f"incident {opening.incident_id}"):
         handle = await client.start_workflow(
             names.INCIDENT_WORKFLOW,
             opening,
@@ -131,90 +74,19 @@ async def _first_opening(handle: WorkflowHandle[object, IncidentReport]) -> Open
     raise Terminal(ErrorCode.NOT_FOUND, f"incident {handle.id} has no history")
 
 
-async def _check_not_cut_off(handle: WorkflowHandle[object, IncidentReport]) -> WorkflowExecutionStatus | None:
-    """The workflow's status. Raises Terminal(INTERNAL) when it ended without a report: its queries would still answer
-    as if it ran."""
-    status = (await handle.describe(rpc_timeout=RPC_TIMEOUT)).status
-    if status in _CUT_OFF:
-        advice = f"`temporal workflow show --workflow-id {handle.id}` has what it did"
-        raise Terminal(ErrorCode.INTERNAL, f"incident {handle.id} was {status.name.lower()} from outside; {advice}")
-    return status
-
-
 async def status(client: Client, incident_id: str) -> IncidentStatus:
     """One look at an incident."""
-    async with _boundary(f"incident {incident_id}"):
-        await _check_not_cut_off(_handle(client, incident_id))
+    async with boundary(f"incident {incident_id}"):
+        await check_not_cut_off(_handle(client, incident_id), f"incident {incident_id}")
         found: IncidentStatus = await _handle(client, incident_id).query(
             names.QUERY_STATUS, result_type=IncidentStatus, rpc_timeout=RPC_TIMEOUT
         )
     return found
 
 
-async def approvals(client: Client, incident_id: str) -> tuple[PendingApproval, ...]:
-    """What waits for a human in one incident."""
-    async with _boundary(f"incident {incident_id}"):
-        await _check_not_cut_off(_handle(client, incident_id))
-        found = await _handle(client, incident_id).query(
-            names.QUERY_APPROVALS, result_type=list[PendingApproval], rpc_timeout=RPC_TIMEOUT
-        )
-    # A workflow may only ask about itself: what an impostor says in another's name would make that one ambiguous.
-    return tuple(pending for pending in found if pending.incident_id == incident_id)
-
-
-async def running(client: Client) -> list[str]:
-    """The ids of the incidents that run now, newest first."""
-    # The queue as well: anybody who may start workflows can start one of this type where no worker of ours polls.
-    query = (
-        f"WorkflowType = '{names.INCIDENT_WORKFLOW}' AND ExecutionStatus = 'Running'"
-        f" AND TaskQueue = '{Queue.ORCHESTRATE}'"
-    )
-    async with _boundary("the list of incidents"):
-        return [execution.id async for execution in client.list_workflows(query, rpc_timeout=RPC_TIMEOUT)]
-
-
-async def everywhere(client: Client, ask: Callable[[Client, str], Awaitable[Answer]]) -> Everywhere[Answer]:
-    """`ask` of every running incident, AT_ONCE at a time. One that does not answer keeps nobody else from answering.
-
-    Raises Retryable(TEMPORAL_UNREACHABLE) only when the incidents cannot even be listed.
-    """
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def one(incident_id: str) -> Answer | OncallError:
-        async with places:
-            try:
-                return await ask(client, incident_id)
-            except OncallError as error:
-                return error
-
-    found = await running(client)
-    answers = await asyncio.gather(*(one(incident_id) for incident_id in found))
-    return Everywhere(
-        tuple(answer for answer in answers if not isinstance(answer, OncallError)),
-        # One that has closed since it was listed is not silent.
-        tuple(
-            incident_id
-            for incident_id, answer in zip(found, answers, strict=True)
-            if isinstance(answer, OncallError) and answer.code is not ErrorCode.NOT_FOUND
-        ),
-    )
-
-
-async def all_approvals(client: Client) -> Everywhere[PendingApproval]:
-    """What waits for a human anywhere."""
-    asked = await everywhere(client, approvals)
-    return Everywhere(tuple(waiting for answer in asked.answers for waiting in answer), asked.silent)
-
-
-async def decide(client: Client, incident_id: str, decision: Decision) -> None:
-    """Send a decision. What becomes of it is for the workflow to say: read the report or the approvals afterwards."""
-    async with _boundary(f"running incident {incident_id}"):
-        await _handle(client, incident_id).signal(names.SIGNAL_DECIDE, decision, rpc_timeout=RPC_TIMEOUT)
-
-
 async def abort(client: Client, order: AbortOrder) -> None:
     """Send a signed order to stop."""
-    async with _boundary(f"running incident {order.incident_id}"):
+    async with boundary(f"running incident {order.incident_id}"):
         handle = _handle(client, order.incident_id, order.run_id)
         await handle.signal(names.SIGNAL_ABORT, order, rpc_timeout=RPC_TIMEOUT)
 
@@ -222,8 +94,8 @@ async def abort(client: Client, order: AbortOrder) -> None:
 async def report(client: Client, incident_id: str) -> IncidentReport:
     """The report: the workflow's result once it has closed, what it knows so far while it runs."""
     handle = _handle(client, incident_id)
-    async with _boundary(f"incident {incident_id}"):
-        if await _check_not_cut_off(handle) is WorkflowExecutionStatus.COMPLETED:
+    async with boundary(f"incident {incident_id}"):
+        if await check_not_cut_off(handle, f"incident {incident_id}") is WorkflowExecutionStatus.COMPLETED:
             return await handle.result()
         found: IncidentReport = await handle.query(
             names.QUERY_REPORT, result_type=IncidentReport, rpc_timeout=RPC_TIMEOUT
@@ -237,7 +109,7 @@ async def result(client: Client, incident_id: str, run_id: str, timeout_s: float
     Raises Retryable(TEMPORAL_UNREACHABLE) when that takes longer than `timeout_s`, Terminal(INTERNAL) when the workflow
     failed or was terminated.
     """
-    async with _boundary(f"incident {incident_id}"):
+    async with boundary(f"incident {incident_id}"):
         try:
             async with asyncio.timeout(timeout_s):
                 return await _handle(client, incident_id, run_id).result()
@@ -251,7 +123,7 @@ async def record(client: Client, incident_id: str) -> tuple[IncidentReport, str 
 
     A phase of `closed` is not enough: the workflow still writes its report then.
     """
-    async with _boundary(f"incident {incident_id}"):
+    async with boundary(f"incident {incident_id}"):
         description = await _handle(client, incident_id).describe(rpc_timeout=RPC_TIMEOUT)
         if description.status is WorkflowExecutionStatus.COMPLETED:
             run = _handle(client, incident_id, description.run_id)
@@ -261,5 +133,5 @@ async def record(client: Client, incident_id: str) -> tuple[IncidentReport, str 
 
 async def history_json(client: Client, incident_id: str, run_id: str | None = None) -> str:
     """The whole event history as Temporal's JSON, as `temporal workflow show --output json` prints it."""
-    async with _boundary(f"incident {incident_id}"):
+    async with boundary(f"incident {incident_id}"):
         return (await _handle(client, incident_id, run_id).fetch_history()).to_json()

@@ -11,8 +11,9 @@ from temporalio.worker import Replayer
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.temporal.sandbox import runner
 from workflows.incident import IncidentWorkflow
+from workflows.shift import ShiftWorkflow
 
-WORKFLOWS = (IncidentWorkflow,)
+WORKFLOWS = (ShiftWorkflow, IncidentWorkflow)
 _SENTENCE = re.compile(r'message: "(?:\[TMPRL\d+\] )?([^"]+)"')
 
 

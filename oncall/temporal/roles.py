@@ -38,7 +38,9 @@ Activities = list[Callable[..., Any]]
 async def activities_of(role: Role, config: Config) -> AsyncIterator[Activities]:
     """The activities of a role, wired to this host's vault, ledger, keys and sources; closed afterwards."""
     if role is Role.ORCHESTRATE:
-        yield []
+        from activities.follow import Follow
+
+        yield [Follow().follow]
         return
     vault = Vault(config.connect.url, _token(config.connect, role))
     ledger = Ledger(config.state / "ledger.db")
@@ -59,6 +61,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from activities.sources import Sources
     from activities.synthesize import Synthesize
     from activities.verify import Verify
+    from activities.watch import Watch
     from oncall.access.read import ReadBroker
     from oncall.blobs.store import BlobStore
     from oncall.temporal.pools import Pool, pinned_keys
@@ -75,6 +78,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
         Synthesize(config, evidence, worker, sources).synthesize,
         Verify(config, broker, sources, evidence).verify,
         Measure(config, broker, sources).measure,
+        Watch(config, broker, sources).observe,
         Report(config.state).write_report,
     ]
 

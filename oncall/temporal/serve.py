@@ -20,6 +20,7 @@ from oncall.temporal.sandbox import runner
 from oncall.temporal.search import ensure_search_attributes
 from oncall.temporal.slots import ActivitySlots
 from workflows.incident import IncidentWorkflow
+from workflows.shift import ShiftWorkflow
 
 ACTIVITY_SLOTS = 200
 """Activities one worker runs at once: more than a whole roster, so that no agent waits for another."""
@@ -84,7 +85,7 @@ def _worker(client: Client, role: Role, activities: Activities, slots: ActivityS
     return Worker(
         client,
         task_queue=queue,
-        workflows=[IncidentWorkflow] if role is Role.ORCHESTRATE else [],
+        workflows=[ShiftWorkflow, IncidentWorkflow] if role is Role.ORCHESTRATE else [],
         activities=activities,
         workflow_runner=runner(),
         tuner=WorkerTuner.create_composite(

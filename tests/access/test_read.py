@@ -141,6 +141,18 @@ async def test_an_expired_grant_reveals_nothing_not_even_what_is_cached(world: W
     assert caught.value.code is ErrorCode.GRANT_EXPIRED
 
 
+async def test_a_halt_of_one_incident_stops_it_under_a_grant_that_others_go_on_using(world: World) -> None:
+    broker = world.reader()
+    digest = (await opened(world, broker)).request_digest
+    for incident in ("incident-a", "incident-b"):
+        await broker.reveal(digest, READ_PASSWORD, HOLDER, incident)
+    world.ledger.append(EntryKind.HALT, "", {"incident_id": "incident-a"})
+    with pytest.raises(Terminal) as caught:
+        await broker.reveal(digest, READ_PASSWORD, HOLDER, "incident-a")
+    assert caught.value.code is ErrorCode.HALTED
+    await broker.reveal(digest, READ_PASSWORD, HOLDER, "incident-b")
+
+
 async def test_a_revoked_grant_reveals_nothing_from_the_next_call_on(world: World) -> None:
     broker = world.reader()
     grant = await opened(world, broker)
@@ -170,6 +182,40 @@ async def test_a_halt_stops_reveals_and_a_resume_lets_them_go_on(world: World) -
     assert await refused(broker, grant.request_digest) is ErrorCode.HALTED
     world.ledger.append(EntryKind.RESUME, "", {})
     await broker.reveal(grant.request_digest, READ_PASSWORD, HOLDER)
+
+
+async def test_whether_a_grant_is_open_is_asked_of_the_ledger_every_time_without_the_vault(world: World) -> None:
+    async def closed(digest: str) -> ErrorCode:
+        with pytest.raises(Terminal) as caught:
+            await broker.check_open(digest, "observe for shift-1")
+        return caught.value.code
+
+    broker = world.reader()
+    grant = await opened(world, world.reader())
+    asked = len(world.server.paths)
+    await broker.check_open(grant.request_digest, "observe for shift-1")
+    assert await closed("sha256:" + "0" * 64) is ErrorCode.GRANT_UNKNOWN
+    world.ledger.append(EntryKind.HALT, "", {})
+    assert await closed(grant.request_digest) is ErrorCode.HALTED
+    world.ledger.append(EntryKind.RESUME, "", {})
+    await broker.check_open(grant.request_digest, "observe for shift-1")
+    world.ledger.append(EntryKind.REVOKE, grant.request_digest, {"person": "alice"})
+    assert await closed(grant.request_digest) is ErrorCode.GRANT_REVOKED
+    assert await closed(grant.request_digest) is ErrorCode.GRANT_REVOKED
+    refusals = world.ledger.entries(kinds=(EntryKind.REFUSAL,))
+    assert [refusal.body["code"] for refusal in refusals] == ["grant_unknown", "halted", "grant_revoked"]
+    assert {refusal.body["what"] for refusal in refusals} == {"observe for shift-1"}
+    assert len(world.server.paths) == asked
+
+
+async def test_an_ended_grant_is_not_open(world: World) -> None:
+    broker = world.reader()
+    grant = await opened(world, broker)
+    world.clock.now = grant.expires_at
+    with pytest.raises(Terminal) as caught:
+        await broker.check_open(grant.request_digest, "observe for shift-1")
+    assert caught.value.code is ErrorCode.GRANT_EXPIRED
+    assert world.refusals() == [str(ErrorCode.GRANT_EXPIRED)]
 
 
 async def test_a_write_approval_is_no_read_grant(world: World) -> None:

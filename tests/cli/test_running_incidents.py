@@ -15,8 +15,8 @@ from oncall.cli.deciding import send
 from oncall.model import names
 from oncall.model.errors import ErrorCode, Retryable
 from oncall.model.incident import Ending, Phase
-from oncall.model.report import AbortOrders, IncidentReport
-from oncall.temporal import incidents
+from oncall.model.report import AbortOrders, AccessEntry, IncidentReport
+from oncall.temporal import gates, incidents
 from tests.cli.desk import Desk, Evidenced
 from tests.cli.test_reports import report
 from tests.people import Person, approvers
@@ -55,7 +55,7 @@ async def test_one_that_never_answers_hides_no_other(
 async def test_an_incident_speaks_for_itself_only(incident: Open, people: People) -> None:
     running = await incident(Script(approvers(people[0])))
     (read,) = await running.waiting()
-    assert await incidents.approvals(running.env.client, read.incident_id) == (read,)
+    assert await gates.approvals(running.env.client, read.incident_id) == (read,)
     assert read.incident_id == running.handle.id
 
 
@@ -193,17 +193,17 @@ async def test_a_decision_that_nobody_hears_yet_was_sent(incident: Open, people:
     silent = Retryable(ErrorCode.TEMPORAL_UNREACHABLE, "no answer")
     asked = 0
 
-    async def report_once(client: Client, incident_id: str) -> IncidentReport:
+    async def access_once(client: Client, workflow_id: str) -> tuple[AccessEntry, ...]:
         nonlocal asked
         asked += 1
         if asked > 1:
             raise silent
-        return await real(client, incident_id)
+        return await real(client, workflow_id)
 
-    real, incidents.report = incidents.report, report_once
+    real, gates.access = gates.access, access_once
     try:
         decided = await send(running.env.client, read, alice.decide(read.request_digest, True))
     finally:
-        incidents.report = real
+        gates.access = real
     assert decided.outcome == "sent"
     await running.waiting(2)

@@ -1,4 +1,4 @@
-"""Contract: the demo begins on a calm estate, and its alert fires on what users notice, for long enough, not before."""
+"""Contract: the demo begins on a calm estate, which is one with a past and without failures at its entrances."""
 
 import json
 import time
@@ -7,7 +7,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from oncall.cli import symptom
 from oncall.cli.symptom import Entrances
 from oncall.model.errors import ErrorCode, Retryable
 
@@ -53,14 +52,3 @@ async def test_calm_needs_history_and_quiet(tmp_path: Path) -> None:
         with pytest.raises(Retryable) as failed:
             await Entrances(folder).calm(1.5)
         assert failed.value.code is ErrorCode.TELEMETRY_UNAVAILABLE
-
-
-async def test_an_alert_waits_until_the_failure_has_lasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(symptom, "ALERT_FOR_S", 1.5)
-    entrances = Entrances(_telemetry(tmp_path / "failing", errors=2.0))
-    started = time.monotonic()
-    shares = await entrances.failing(10)
-    assert shares is not None
-    assert shares["r2", "gateway"] >= symptom.ALERT_PERCENT
-    assert time.monotonic() - started >= 1.5
-    assert await Entrances(_telemetry(tmp_path / "calm", errors=0.0)).failing(1.5) is None

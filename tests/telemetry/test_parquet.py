@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import shutil
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,8 @@ async def test_a_cancelled_reader_does_not_cancel_the_others(live: Path) -> None
 async def test_a_segment_that_vanishes_is_read_around_once(live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     doomed = iter([segment(live, "metrics", 0), None, segment(live, "metrics", 2), segment(live, "metrics", 4)])
 
-    def vanishing(root: Path, start: datetime, end: datetime) -> Files:
-        chosen = choose(root, start, end)
+    def vanishing(root: Path, start: datetime, end: datetime, kinds: Collection[str]) -> Files:
+        chosen = choose(root, start, end, kinds)
         if path := next(doomed):
             path.unlink()
         return chosen
@@ -211,6 +212,19 @@ async def test_spans_know_who_called(live: Path) -> None:
     assert list(window.spans("r", "a").callers) == ["front", ""]
     assert list(window.spans("r", "a").durations_ms) == [3.0, 2.0]
     assert list(window.spans("r", "front").callers) == [""]
+
+
+async def test_metrics_alone_are_the_same_metrics_without_opening_anything_else(live: Path) -> None:
+    whole = await read(live, 11)
+    for kind in ("logs", "spans"):
+        segment(live, kind, 0).parent.mkdir()
+        segment(live, kind, 0).write_bytes(b"not parquet")
+    alone = await ParquetTelemetry(live).metrics(START, START + timedelta(seconds=11))
+    assert list(alone.metrics("r", "a")["m"].values) == list(whole.metrics("r", "a")["m"].values)
+    assert alone.end == whole.end
+    assert (alone.has_logs, alone.has_spans) == (False, False)
+    with pytest.raises(Terminal):
+        await read(live, 11)
 
 
 async def test_an_empty_window_has_nothing_and_says_nothing_wrong(live: Path) -> None:

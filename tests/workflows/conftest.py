@@ -24,6 +24,7 @@ from oncall.temporal.search import ensure_search_attributes
 from tests.people import Person
 from tests.workflows.scripted import Script, opening
 from workflows.incident import IncidentWorkflow
+from workflows.shift import ShiftWorkflow
 
 PATIENCE_S = 30.0
 
@@ -84,22 +85,30 @@ Open = Callable[..., Awaitable[Incident]]
 
 
 @asynccontextmanager
+async def working(client: Client, script: Script) -> AsyncIterator[None]:
+    """Workers for every queue, whose steps answer as the script says."""
+    async with AsyncExitStack() as stack:
+        for queue in Queue:
+            await stack.enter_async_context(
+                Worker(
+                    client,
+                    task_queue=queue,
+                    workflows=[ShiftWorkflow, IncidentWorkflow] if queue is Queue.ORCHESTRATE else [],
+                    activities=script.on(queue),
+                    workflow_runner=runner(),
+                )
+            )
+        yield
+
+
+@asynccontextmanager
 async def _incidents(env: WorkflowEnvironment) -> AsyncIterator[Open]:
     client: Client = env.client
     await ensure_search_attributes(client)
     async with AsyncExitStack() as stack:
 
         async def start(script: Script, change: Callable[[Opening], Opening] = lambda o: o) -> Incident:
-            for queue in Queue:
-                await stack.enter_async_context(
-                    Worker(
-                        client,
-                        task_queue=queue,
-                        workflows=[IncidentWorkflow] if queue is Queue.ORCHESTRATE else [],
-                        activities=script.on(queue),
-                        workflow_runner=runner(),
-                    )
-                )
+            await stack.enter_async_context(working(client, script))
             incident_id = f"incident-{uuid.uuid4().hex[:8]}"
             handle = await client.start_workflow(
                 IncidentWorkflow.run, change(opening(incident_id)), id=incident_id, task_queue=Queue.ORCHESTRATE

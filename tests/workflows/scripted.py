@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from activities.follow import Follow
 from activities.implements import implements
 from oncall.model import steps
 from oncall.model.access import AccessKind, Approvers, Grant
 from oncall.model.action import Action, ActionResult, DisableFlag, KillQueries, Outcome, Risk, Target
-from oncall.model.agent import Specialist
+from oncall.model.agent import Agent, Specialist
 from oncall.model.alert import Alert, Severity
 from oncall.model.diagnosis import Claim, Conclusion, Diagnosis, RootCause, Suspect
 from oncall.model.errors import ErrorCode, OncallError, Terminal
@@ -18,6 +19,8 @@ from oncall.model.finding import FindingRef, Health
 from oncall.model.observation import Observation
 from oncall.model.opening import Opening
 from oncall.model.policy import Policy, Rule, Verdict
+from oncall.model.shift import AlertGroup, ShiftOpening, Sighting, Trouble
+from oncall.model.symptom import Symptom
 from oncall.model.topology import Call, Instance, Topology
 from oncall.model.verification import Check, Verification
 from oncall.trust import requests
@@ -91,6 +94,9 @@ def diagnosis(conclusion: Conclusion) -> Diagnosis:
     )
 
 
+SYMPTOM = Symptom(region="eu-west-1", service="order", metric="error_rate(%)", before=80.0, threshold=8.0)
+
+
 @dataclass
 class Script:
     """What each step answers. The steps count their calls in `calls`."""
@@ -105,6 +111,13 @@ class Script:
     failing_agents: int = 0
     grant_failures: list[OncallError] = field(default_factory=list)
     unverified: int = 0
+    recovers_by_itself: bool = False
+    conclusions: list[Conclusion] = field(default_factory=list)
+    agents: list[Agent] = field(default_factory=list)
+    symptoms: tuple[Symptom, ...] = (SYMPTOM,)
+    groups: tuple[AlertGroup, ...] = ()
+    observe_failures: list[OncallError] = field(default_factory=list)
+    observed_under: list[str] = field(default_factory=list)
     hold_grant: asyncio.Event | None = None
     hold_survey: asyncio.Event | None = None
     hold_investigation: asyncio.Event | None = None
@@ -154,6 +167,7 @@ class Script:
     @implements(steps.INVESTIGATE)
     async def investigate(self, task: steps.InvestigateIn) -> FindingRef:
         number = self._called(steps.INVESTIGATE)
+        self.agents.append(task.agent)
         if self.hold_investigation is not None:
             await self.hold_investigation.wait()
         if number <= self.failing_agents:
@@ -173,11 +187,13 @@ class Script:
     @implements(steps.SYNTHESIZE)
     async def synthesize(self, task: steps.SynthesizeIn) -> steps.Synthesis:
         self._called(steps.SYNTHESIZE)
+        conclusion = self.conclusions.pop(0) if self.conclusions else self.conclusion
         return steps.Synthesis(
             incident_id=task.incident_id,
-            diagnosis=diagnosis(self.conclusion),
-            actions=self.actions if self.conclusion is Conclusion.ROOT_CAUSE else (),
+            diagnosis=diagnosis(conclusion),
+            actions=self.actions if conclusion is Conclusion.ROOT_CAUSE else (),
             observations=(OBSERVATION,),
+            symptoms=self.symptoms,
             evidence_digest="sha256:" + "1" * 64,
             unverified=self.unverified,
         )
@@ -211,6 +227,31 @@ class Script:
         )
         return Verification(recovered=self.recovered, improved=self.improved, checks=(check,))
 
+    @implements(steps.MEASURE)
+    async def measure(self, task: steps.MeasureIn) -> Verification:
+        self._called(steps.MEASURE)
+        checks = tuple(
+            Check(
+                name=symptom.metric,
+                region=symptom.region,
+                service=symptom.service,
+                before=symptom.before,
+                after=0.0 if self.recovers_by_itself else symptom.before,
+                threshold=symptom.threshold or 0.0,
+                ok=self.recovers_by_itself,
+            )
+            for symptom in task.symptoms
+        )
+        return Verification(recovered=self.recovers_by_itself, improved=self.recovers_by_itself, checks=checks)
+
+    @implements(steps.OBSERVE)
+    async def observe(self, task: steps.ObserveIn) -> steps.Observed:
+        self._called(steps.OBSERVE)
+        self.observed_under.append(task.grant_digest)
+        if self.observe_failures:
+            raise self.observe_failures.pop(0)
+        return steps.Observed(as_of=datetime.now(UTC), services=len(TOPOLOGY.services), groups=self.groups)
+
     @implements(steps.REPORT)
     async def report(self, task: steps.ReportIn) -> steps.Written:
         self._called(steps.REPORT)
@@ -225,6 +266,9 @@ class Script:
             steps.SYNTHESIZE: self.synthesize,
             steps.REMEDIATE: self.remediate,
             steps.VERIFY: self.verify,
+            steps.MEASURE: self.measure,
+            steps.OBSERVE: self.observe,
+            steps.FOLLOW: Follow().follow,
             steps.REPORT: self.report,
         }
         return [implementation for step, implementation in everything.items() if step.queue == queue]
@@ -243,3 +287,43 @@ def opening(incident_id: str, recording: str | None = None) -> Opening:
         opened_at=now,
         recording=recording,
     )
+
+
+def trouble(
+    service: str = "order",
+    region: str = "eu-west-1",
+    severity: Severity = Severity.CRITICAL,
+    since: datetime | None = None,
+) -> AlertGroup:
+    """One service that fails, as a look of a shift shows it."""
+    symptom = SYMPTOM.model_copy(update={"service": service, "region": region})
+    began = since or datetime.now(UTC)
+    return AlertGroup(
+        region=region,
+        service=service,
+        services=(service,),
+        around=tuple({"gateway", "order"} - {service}),
+        trouble=Trouble.ERRORS,
+        severity=severity,
+        since=began,
+        sightings=(Sighting(trouble=Trouble.ERRORS, symptom=symptom, since=began),),
+    )
+
+
+def shift_opening(team: str, **changes: Any) -> ShiftOpening:
+    """A shift that looks twice a second."""
+    fields: dict[str, Any] = {
+        "shift_id": f"shift-{team}",
+        "tenant": "test",
+        "team": team,
+        "opened_at": datetime.now(UTC),
+        "interval_s": 0.5,
+        "answer_by_s": 1800,
+        "grant_s": 3600,
+        "renew_before_s": 600,
+        "max_incidents": 3,
+        "clear_s": 2,
+        "incident_answer_by_s": 600,
+        "incident_grant_s": 600,
+    }
+    return ShiftOpening.model_validate({**fields, **changes})
