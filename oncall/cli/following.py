@@ -26,6 +26,8 @@ SILENT_AFTER = timedelta(seconds=5)
 """A busy worker may take its time; one that takes longer is called silent."""
 
 _COMPLETE_S = 2.0
+_UNEXPLAINED = "is a worker running (`worker.py --role orchestrate`)?"
+"""While neither an answer nor a failure has come."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class _Ear:
         self._outline = outline
         self._progress: IncidentProgress | None = None
         self._heard_at = datetime.now(UTC)
-        self._why = ""
+        self._why = _UNEXPLAINED
         self._over = False
 
     def sight(self) -> Sight:
@@ -100,7 +102,7 @@ class _Ear:
             self._over = True
 
     def _hear(self, progress: IncidentProgress) -> None:
-        self._progress, self._heard_at, self._why = progress, datetime.now(UTC), ""
+        self._progress, self._heard_at, self._why = progress, datetime.now(UTC), _UNEXPLAINED
 
 
 async def follow(client: Client, outline: Outline) -> AsyncGenerator[Sight, None]:

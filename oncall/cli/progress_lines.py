@@ -43,9 +43,7 @@ def _told(before: Sight | None, now: Sight) -> Iterator[str]:
         told = before.progress if before else None
         yield from _moved(told or now.progress.model_copy(update=_NOTHING), now.progress)
     if now.silent_since and not was_silent:
-        yield f"no answer since {clock(now.silent_since)}; still asking" + (
-            f": {now.why_silent}" * bool(now.why_silent)
-        )
+        yield f"no answer since {clock(now.silent_since)}; still asking: {now.why_silent}"
 
 
 def _moved(before: IncidentProgress, now: IncidentProgress) -> Iterator[str]:

@@ -55,8 +55,7 @@ class Board:
         sight, progress = self.sight, self.sight.progress
         yield 0, _head(sight, self.now)
         if sight.silent_since:
-            why = f": {sight.why_silent}" if sight.why_silent else ""
-            silence = f"no answer since {lasted(self.now - sight.silent_since)}; still asking{why}"
+            silence = f"no answer since {lasted(self.now - sight.silent_since)}; still asking: {sight.why_silent}"
             yield 1, Text(clipped(silence, _LINE), style="bold red")
         if progress:
             if progress.waiting:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -61,6 +62,10 @@ def watch(incident: str | None, as_json: bool) -> int:
             last = loop.run(_watch(out, outline))
         except KeyboardInterrupt:
             return _left(out, outline.incident_id)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return ANSWER_IS_NO  # the terminal is gone, and with it whoever watched
     return DONE if last.status in GOOD else ANSWER_IS_NO
 
 
@@ -161,6 +166,8 @@ def _screen(console: Console) -> Iterator[Live]:
 
 def _left(out: Output, incident_id: str) -> int:
     message = f"stopped watching; {incident_id} goes on: look again with `oncall watch {incident_id}`"
-    out.emit({"error": {"code": "interrupted", "message": plain(message)}})
-    out.note(message)
+    # Stopped by a terminal that closed, there may be nobody left to tell.
+    with contextlib.suppress(OSError):
+        out.emit({"error": {"code": "interrupted", "message": plain(message)}})
+        out.note(message)
     return ANSWER_IS_NO

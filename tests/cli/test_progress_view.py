@@ -1,4 +1,4 @@
-"""Contract: a terminal of any size shows what matters most, and nothing from outside acts on it; each change is a line."""
+"""Contract: a terminal of any size shows what matters most, nothing from outside acts on it; each change is a line."""
 
 from datetime import timedelta
 from io import StringIO
