@@ -26,7 +26,7 @@ SILENT_AFTER = timedelta(seconds=5)
 """A busy worker may take its time; one that takes longer is called silent."""
 
 _COMPLETE_S = 2.0
-_UNEXPLAINED = "is a worker running (`worker.py --role orchestrate`)?"
+_UNEXPLAINED = "are Temporal and a worker (`worker.py --role orchestrate`) running?"
 """While neither an answer nor a failure has come."""
 
 

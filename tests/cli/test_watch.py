@@ -292,7 +292,7 @@ async def test_a_worker_that_is_away_is_waited_for(people: People, tmp_path: Pat
                 await running.approve(alice, 2)
                 assert json.loads((await watch.rest())[-1])["status"] == "resolved"
                 assert await watch.code() == 0
-            assert "is a worker running" in await watch.errors()
+            assert "worker.py --role orchestrate" in await watch.errors()
         # One that has closed needs no worker.
         async with piped(tmp_path, server.address, "watch", running.handle.id, "--json") as again:
             (line,) = await again.rest()
