@@ -44,7 +44,7 @@ class Point:
     kind: str
     nth: int = 1
     which: Callable[[Event], bool] = anything
-    signal: signal.Signals = signal.SIGKILL
+    by: signal.Signals = signal.SIGKILL
     after_s: float = 0.0
     until: str | None = None
 
@@ -65,7 +65,7 @@ def _before_the_plan() -> list[Point]:
         Point("second survey scheduled", "survey", _INVESTIGATE, _HISTORY, "scheduled:survey", nth=2),
         Point("waiting for READ", "read gate", _ORCHESTRATE, _HISTORY, "timer"),
         Point("waiting for READ, all workers", "read gate", WORKERS, _HISTORY, "timer"),
-        Point("waiting for READ, server", "read gate", SERVER, _HISTORY, "timer", signal=signal.SIGTERM),
+        Point("waiting for READ, server", "read gate", SERVER, _HISTORY, "timer", by=signal.SIGTERM),
         Point(
             "no worker lives while READ is signed", "read gate", WORKERS, Source.PERSON, "signs:read", until="sent:read"
         ),
@@ -89,7 +89,7 @@ def _in_the_swarm() -> list[Point]:
         Point("100th agent acknowledged, all workers", "swarm", WORKERS, _HISTORY, agent, nth=100),
         Point("149th agent acknowledged", "swarm", _INVESTIGATE, _HISTORY, agent, nth=149),
         Point("40th agent acknowledged, server", "swarm", SERVER, _HISTORY, agent, nth=40),
-        Point("110th agent acknowledged, server", "swarm", SERVER, _HISTORY, agent, nth=110, signal=signal.SIGTERM),
+        Point("110th agent acknowledged, server", "swarm", SERVER, _HISTORY, agent, nth=110, by=signal.SIGTERM),
         Point("synthesis scheduled", "synthesis", _INVESTIGATE, _HISTORY, "scheduled:synthesize"),
         Point("synthesis runs", "synthesis", _INVESTIGATE, _PENDING, "running:synthesize"),
         Point("synthesis acknowledged", "synthesis", _ORCHESTRATE, _HISTORY, "completed:synthesize"),
@@ -115,7 +115,7 @@ def _around_the_effects() -> list[Point]:
         Point("flag acknowledged", "flag", _ORCHESTRATE, _HISTORY, "completed:remediate"),
         Point("kill: claimed", "kill", _REMEDIATE, _LEDGER, "claim", nth=2),
         Point("kill: begun", "kill", _REMEDIATE, _LEDGER, "effect_begin", nth=2),
-        Point("kill: begun, server", "kill", SERVER, _LEDGER, "effect_begin", nth=2, signal=signal.SIGTERM),
+        Point("kill: begun, server", "kill", SERVER, _LEDGER, "effect_begin", nth=2, by=signal.SIGTERM),
         Point("kill: 1st backend ended", "kill", _REMEDIATE, Source.POSTGRES, "terminated"),
         Point("kill: 3rd backend ended", "kill", _REMEDIATE, Source.POSTGRES, "terminated", nth=3),
         Point("kill: ended", "kill", _REMEDIATE, _LEDGER, "effect_end", nth=2),

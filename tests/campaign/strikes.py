@@ -22,7 +22,7 @@ class Shot:
 
     at_s: float
     victim: str
-    signal: signal.Signals = signal.SIGKILL
+    by: signal.Signals = signal.SIGKILL
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Strikes:
         """Fires at random moments, until they are used up or the task is cancelled."""
         for shot in sorted(shots, key=lambda shot: shot.at_s):
             await asyncio.sleep(max(0.0, self._began + shot.at_s - time.monotonic()))
-            self._fire(RANDOM, shot.victim, shot.signal)
+            self._fire(RANDOM, shot.victim, shot.by)
 
     def disarm(self) -> None:
         """The incident is over: nothing fires any more, and whoever was kept down may run."""
@@ -94,9 +94,9 @@ class Strikes:
         if point.until is not None:
             self._held[point.source, point.until] = victims(point.victim)
         if not point.after_s:
-            self._fire(point.name, point.victim, point.signal, point.until is not None)
+            self._fire(point.name, point.victim, point.by, point.until is not None)
             return
-        timer = threading.Timer(point.after_s, self._fire, (point.name, point.victim, point.signal))
+        timer = threading.Timer(point.after_s, self._fire, (point.name, point.victim, point.by))
         timer.daemon = True
         self._timers.append(timer)
         timer.start()
