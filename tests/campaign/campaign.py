@@ -101,7 +101,7 @@ async def run(state: Path, seed: int, planner: Planner, with_control: bool, say:
 async def control(at: Scene, commands: Commands, seed: int) -> Fought:
     """One incident with a naive worker in the place of the remediate worker, killed after its effect."""
     commands["remediate"] = NAIVE
-    at.fleet.kill("remediate")
+    await at.fleet.replace("remediate")
     return await under_fire(at, Plan("cascading_failure", seed, points=(EFFECT,)))
 
 

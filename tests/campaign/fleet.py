@@ -116,6 +116,13 @@ class Fleet:
         while any(process.life is not None for process in held):
             await asyncio.sleep(0.005)
 
+    async def replace(self, name: str) -> None:
+        """Kills a process that may have to be another one from now on, and waits until its successor is ready."""
+        self.kill(name, keep_down=True)
+        await self.gone([name])
+        self.release(name)
+        await self.ready(WORKER_READY_S)
+
     def is_ready(self, name: str) -> bool:
         """Whether a process has said that it is ready."""
         return self._processes[name].ready.is_set()

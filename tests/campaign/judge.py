@@ -73,7 +73,7 @@ def judge(
         lost_decisions=lost_decisions(report.access, sent, approver),
         falsely_resolved=falsely_resolved(report, truth),
         agents=agents,
-        unknown=[unknown(entry, seen) for entry in report.actions if entry.outcome is Outcome.UNKNOWN],
+        unknown=[unknown(entry, seen, None) for entry in report.actions if entry.outcome is Outcome.UNKNOWN],
         decisions=len(sent),
         why=why(report),
     )
@@ -115,16 +115,18 @@ def falsely_resolved(report: IncidentReport, truth: Truth) -> list[str]:
     return wrong
 
 
-def unknown(entry: ActionEntry, seen: Sequence[Event]) -> Unknown:
-    """Holds an `unknown` against the ledger. On an estate that is reachable all the time none can be shown: what has
-    begun can be read back, and what has not begun is known not to have happened."""
+def unknown(entry: ActionEntry, seen: Sequence[Event], unreachable: str | None) -> Unknown:
+    """Holds an `unknown` against the ledger. It is true when the effect had begun, nobody has ended it, and the target
+    was `unreachable` (how so) from then on. On a target that is reachable all the time what has begun can be read back,
+    and what has not begun is known not to have happened."""
     rows = [event for event in seen if event.source is Source.LEDGER and _is_about(event.body, entry)]
     ended = [event.body["result"]["outcome"] for event in rows if event.kind == "effect_end"]
     begun = any(event.kind == "effect_begin" for event in rows)
     known = (
         f"the ledger has it ended: {ended[0]}" if ended else "begun" if begun else "the ledger has no beginning of it"
     )
-    return Unknown(f"{entry.type} {entry.target.identity}", f"{entry.detail} ({known})", None)
+    shown = f"begun, never ended, and {unreachable}" if unreachable and begun and not ended else None
+    return Unknown(f"{entry.type} {entry.target.identity}", f"{entry.detail} ({known})", shown)
 
 
 def _is_about(body: Any, entry: ActionEntry) -> bool:

@@ -11,8 +11,8 @@ from tests.campaign.points import SERVER, WORKERS, Point
 from tests.campaign.strikes import RANDOM, Shot
 
 POINTS_PER_INCIDENT = 4
-SHOTS_PER_INCIDENT = 6
-SPREAD_S = 55.0
+SHOTS_PER_INCIDENT = 8
+SPREAD_S = 80.0
 """Random moments lie within what an incident under fire lasts at least; later ones find it closed and do not count."""
 
 _SCENARIOS = ("cascading_failure",) * 5 + ("high_error_rate",)
