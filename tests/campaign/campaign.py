@@ -14,6 +14,7 @@ from oncall.cli import sshkeys
 from oncall.cli.children import python
 from oncall.cli.rehearsal import DemoApprover
 from oncall.cli.stack import MARKER, ROLES, running_stack
+from oncall.model.errors import OncallError
 from oncall.temporal import incidents
 from tests.campaign import fleet as fleets
 from tests.campaign.fleet import Commands, Fleet
@@ -31,7 +32,8 @@ Say = Callable[[str], None]
 
 @dataclass
 class Result:
-    """What a campaign came to. `control` is the incident with the naive remedy, None when there was none."""
+    """What a campaign came to. `control` is the incident with the naive remedy, None when there was none; `cut_short`
+    says what ended the campaign before its time."""
 
     seed: int
     fought: list[Fought] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Result:
     worker_start_s: list[float] = field(default_factory=list)
     server_start_s: list[float] = field(default_factory=list)
     ledger_rows: int = 0
+    cut_short: str = ""
     left_running: list[str] = field(default_factory=list)
     seconds: float = 0.0
     load: tuple[float, float] = (0.0, 0.0)
@@ -50,6 +53,7 @@ class Result:
         """Everything that should not be, in words: empty when the campaign proves what it is for."""
         found = [f"{one.incident_id}: {fault}" for one in self.fought for fault in one.verdict.faults()]
         found += [f"still running at the end: {incident}" for incident in self.left_running]
+        found += [f"cut short: {self.cut_short}"] if self.cut_short else []
         found += [f"point never hit anybody: {name}" for name in self.unreached]
         if self.control is not None and not self.control.verdict.effects.doubled:
             found.append("the naive remedy was not caught: this campaign could not see a doubled effect")
@@ -83,16 +87,20 @@ async def run(state: Path, seed: int, planner: Planner, with_control: bool, say:
     result = Result(seed)
     began, load_before = time.monotonic(), os.getloadavg()[0]
     async with scene(state, seed, say) as (at, commands):
-        while not planner.done and len(result.fought) < MOST_INCIDENTS:
-            fought = await under_fire(at, planner.next(len(result.fought)))
-            planner.note(fought)
-            result.fought.append(fought)
-            say(line(len(result.fought), fought))
+        try:
+            while not planner.done and len(result.fought) < MOST_INCIDENTS:
+                fought = await under_fire(at, planner.next(len(result.fought)))
+                planner.note(fought)
+                result.fought.append(fought)
+                say(line(len(result.fought), fought))
+            if with_control:
+                result.control = await control(at, commands, seed)
+                say(line(0, result.control))
+            await close(at, result)
+        except (OncallError, TimeoutError) as error:
+            # What was seen so far is worth more than the rest.
+            result.cut_short = str(error)
         result.unreached = tuple(point.name for point in planner.open_points)
-        if with_control:
-            result.control = await control(at, commands, seed)
-            say(line(0, result.control))
-        await close(at, result)
     result.seconds = time.monotonic() - began
     result.load = (load_before, os.getloadavg()[0])
     return result

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from temporalio.service import RPCError
@@ -38,6 +38,8 @@ CALM_S = 120.0
 SYMPTOM_S = 30.0
 CLOSE_S = 420.0
 """An incident that has not closed by then is lost."""
+
+Result = TypeVar("Result")
 
 _AGAIN_S = 0.2
 _SETTLE_S = 10.0
@@ -117,14 +119,14 @@ async def _fight(scene: Scene, plan: Plan, fault: str) -> Fought:
     strikes, see = field_.strikes, field_.see
     follower = Follower(client.get_workflow_handle(opening.incident_id), see)
     person = Person(client, config, scene.keys, scene.fleet, see, plan.manner)
-    async with _watched(scene, field_, follower, person, opening) as tails:
+    async with _watched(scene, field_, follower, person, opening) as (tails, watching):
         strikes.begin()
         began = time.monotonic()
         run_id = await _open(scene, opening)
         tails.add(ReportTail(scene.stack.state, opening.incident_id, run_id))
         firing = asyncio.create_task(strikes.fire_at(plan.shots))
         try:
-            outcome = await _closed(scene, opening.incident_id, run_id)
+            outcome = await _unless_one_fails(_closed(scene, opening.incident_id, run_id), watching)
             seconds = time.monotonic() - began
             truth = await _truth(scene, fault)
         finally:
@@ -155,8 +157,9 @@ async def _fight(scene: Scene, plan: Plan, fault: str) -> Fought:
 @contextlib.asynccontextmanager
 async def _watched(
     scene: Scene, field_: _Field, follower: Follower, person: Person, opening: Opening
-) -> AsyncIterator[Tails]:
-    """Everything that can be seen is watched, and the person answers, while the block lasts."""
+) -> AsyncIterator[tuple[Tails, list[asyncio.Task[None]]]]:
+    """Everything that can be seen is watched, and the person answers, while the block lasts: the tails, and the tasks
+    that do the rest."""
     estate = scene.stack.state / "estate"
     tails = Tails(field_.see)
     tails.add(
@@ -173,15 +176,27 @@ async def _watched(
     pending = watch_pending(handle, field_.see, lambda: field_.strikes.waits_for(Source.PENDING))
     tasks = [asyncio.create_task(work) for work in (follower.run(), pending, person.run(opening.incident_id))]
     try:
-        yield tails
-        for task in tasks:
-            if task.done():
-                task.result()
+        yield tails, tasks
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(tails.stop)
+
+
+async def _unless_one_fails(work: Coroutine[Any, Any, Result], tasks: list[asyncio.Task[None]]) -> Result:
+    """The work's result; raises what one of the tasks raises before."""
+    working = asyncio.create_task(work)
+    waiting: set[asyncio.Task[Any]] = {working, *tasks}
+    try:
+        while not working.done():
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {working}:
+                task.result()
+        return working.result()
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 async def _open(scene: Scene, opening: Opening) -> str:

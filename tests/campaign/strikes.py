@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from oncall.cli.stack import ROLES
 from tests.campaign.events import Event, Source
 from tests.campaign.fleet import Fleet
-from tests.campaign.points import SERVER, WORKERS, Point
+from tests.campaign.points import SERVER, WORKERS, Point, by_a_request
 
 RANDOM = "random"
 
@@ -27,14 +27,19 @@ class Shot:
 
 @dataclass(frozen=True)
 class Strike:
-    """A kill that happened: at which point, whom, when, and how many processes it hit. `ready` when all victims had
-    said that they were ready: a worker that was still starting dies just as well, but says less."""
+    """A kill that happened: at which point, whom, when, and how many processes it hit.
+
+    `ready` when all victims had said that they were ready: a worker that was still starting dies just as well, but says
+    less. `written` flags and `ended` backends are the effects that had been seen on the estate by then.
+    """
 
     point: str
     victim: str
     at_s: float
     hit: int
     ready: bool
+    written: int = 0
+    ended: int = 0
 
 
 def victims(victim: str) -> tuple[str, ...]:
@@ -54,6 +59,7 @@ class Strikes:
         self._lock = threading.RLock()
         self._began = time.monotonic()
         self._over = False
+        self._written = self._ended = 0
         self.fired: list[Strike] = []
 
     def begin(self) -> None:
@@ -63,6 +69,8 @@ class Strikes:
     def see(self, event: Event) -> None:
         """Fires every point that this event completes."""
         with self._lock:
+            self._written += event.source is Source.FLAGS and by_a_request(event)
+            self._ended += event.source is Source.POSTGRES
             if names := self._held.pop((event.source, event.kind), None):
                 self._fleet.release(*names)
             for point in [point for point in self._armed if point.takes(event)]:
@@ -108,7 +116,7 @@ class Strikes:
             at_s = time.monotonic() - self._began
             ready = all(self._fleet.is_ready(one) for one in victims(victim))
             hit = sum(self._fleet.kill(one, number, keep_down) for one in victims(victim))
-            self.fired.append(Strike(name, victim, round(at_s, 3), hit, ready))
+            self.fired.append(Strike(name, victim, round(at_s, 3), hit, ready, self._written, self._ended))
 
     def hits(self, of_server: bool) -> int:
         """How many strikes hit a worker, or the server."""

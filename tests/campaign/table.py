@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.campaign.campaign import Result
 from tests.campaign.points import POINTS, SERVER
-from tests.campaign.strikes import RANDOM
+from tests.campaign.strikes import RANDOM, Strike
 
 
 def figures(result: Result) -> dict[str, Any]:
@@ -74,16 +74,22 @@ def document(result: Result) -> dict[str, Any]:
 
 def table(result: Result) -> str:
     """The points and the figures as lines."""
-    hits: Counter[str] = Counter()
-    for fought in result.fought:
-        hits.update(strike.point for strike in fought.strikes if strike.hit)
-    lines = [f"{'killed at':44} {'who':12} hits"]
-    lines += [f"{point.name:44} {point.victim:12} {hits[point.name]:4}" for point in POINTS if hits[point.name]]
-    lines += [f"{'random moments':44} {'':12} {hits[RANDOM]:4}", ""]
+    strikes = [strike for fought in result.fought for strike in fought.strikes if strike.hit]
+    lines = [f"{'killed at':44} {'who':12} {'hits':>4}  effects on the estate by then"]
+    for name in (*(point.name for point in POINTS), RANDOM):
+        if hits := [strike for strike in strikes if strike.point == name]:
+            victim = "" if name == RANDOM else hits[0].victim
+            lines.append(f"{name:44} {victim:12} {len(hits):4}  {'' if name == RANDOM else _effects(hits)}")
+    lines.append("")
     lines += [f"{name.replace('_', ' '):44} {_shown(value)}" for name, value in figures(result).items()]
     lines += ["", *(f"WRONG  {fault}" for fault in result.faults())]
     lines.append("every zero is zero" if not result.faults() else f"{len(result.faults())} things are wrong")
     return "\n".join(lines)
+
+
+def _effects(hits: list[Strike]) -> str:
+    found = Counter((hit.written, hit.ended) for hit in hits)
+    return ", ".join(f"{written} flags {ended} backends ×{times}" for (written, ended), times in sorted(found.items()))
 
 
 def _spread(seconds: list[float]) -> list[float]:
