@@ -30,6 +30,7 @@ from tests.campaign.history import Follower, Handle, watch_pending
 from tests.campaign.judge import Truth, Verdict, judge
 from tests.campaign.person import Manner, Person
 from tests.campaign.points import Point
+from tests.campaign.retries import waits
 from tests.campaign.strikes import Shot, Strike, Strikes
 from tests.campaign.tails import LedgerTail, LinesTail, ReportTail, Tails, flag_write, terminated, vault_request
 
@@ -67,7 +68,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Fought:
-    """What became of it. `seconds` from the opening to the closed workflow; None where it never closed."""
+    """What became of it. `seconds` from the opening to the closed workflow; None where it never closed. `waits` are the
+    seconds that steps waited for the attempt that counted, by step."""
 
     plan: Plan
     incident_id: str
@@ -75,6 +77,7 @@ class Fought:
     verdict: Verdict
     seconds: float | None
     replayed: bool = False
+    waits: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -151,7 +154,15 @@ async def _fight(scene: Scene, plan: Plan, fault: str) -> Fought:
     again = await replay(history.to_json())
     if not again.identical:
         verdict.broken.append(f"the history does not replay: {again.divergence}")
-    return Fought(plan, opening.incident_id, tuple(strikes.fired), verdict, seconds, again.identical)
+    return Fought(
+        plan,
+        opening.incident_id,
+        tuple(strikes.fired),
+        verdict,
+        seconds,
+        again.identical,
+        waits(history.events),
+    )
 
 
 @contextlib.asynccontextmanager

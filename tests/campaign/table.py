@@ -48,6 +48,7 @@ def figures(result: Result) -> dict[str, Any]:
         "ended_by_themselves": len(result.deaths),
         "worker_start_s": _spread(result.worker_start_s),
         "server_start_s": _spread(result.server_start_s),
+        "waited_for_an_attempt_s": {step: _spread(seconds) for step, seconds in sorted(_waits(result).items())},
         "incident_s": _spread([fought.seconds for fought in result.fought if fought.seconds is not None]),
         "seconds": round(result.seconds, 1),
         "load": [round(value, 1) for value in result.load],
@@ -85,6 +86,14 @@ def table(result: Result) -> str:
     lines += ["", *(f"WRONG  {fault}" for fault in result.faults())]
     lines.append("every zero is zero" if not result.faults() else f"{len(result.faults())} things are wrong")
     return "\n".join(lines)
+
+
+def _waits(result: Result) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for fought in result.fought:
+        for step, seconds in fought.waits.items():
+            found.setdefault(step, []).extend(seconds)
+    return found
 
 
 def _effects(hits: list[Strike]) -> str:
