@@ -17,23 +17,24 @@ _ROLLBACK = ":rollback"
 
 @dataclass(frozen=True)
 class Effects:
-    """`taken`: approved requests that changed something. `doubled`: every change beyond what was approved, in words."""
+    """`taken`: requests that changed something. `doubled`: changes that were made more than once, or more of them than
+    approved. `stray`: changes that nobody approved, or that the ledger did not name before they were made. In words."""
 
     taken: int
-    doubled: tuple[str, ...]
+    doubled: tuple[str, ...] = ()
+    stray: tuple[str, ...] = ()
 
 
 def account(seen: Iterable[Event], approved: Mapping[str, AccessRequest]) -> Effects:
     """The effects among `seen`, held against the requests that were approved, by digest."""
     seen = tuple(seen)
-    flags, wrong_flags = _flags(seen, approved)
-    kills, wrong_kills = _kills(seen, approved)
-    return Effects(flags + kills, (*wrong_flags, *wrong_kills))
+    flags, kills = _flags(seen, approved), _kills(seen, approved)
+    return Effects(flags.taken + kills.taken, flags.doubled + kills.doubled, flags.stray + kills.stray)
 
 
-def _flags(seen: tuple[Event, ...], approved: Mapping[str, AccessRequest]) -> tuple[int, list[str]]:
+def _flags(seen: tuple[Event, ...], approved: Mapping[str, AccessRequest]) -> Effects:
     writes: Counter[str] = Counter()
-    wrong = []
+    stray = []
     for event in seen:
         body = event.body
         if event.source is not Source.FLAGS or not str(body["updated_by"]).startswith("sha256:"):
@@ -43,21 +44,21 @@ def _flags(seen: tuple[Event, ...], approved: Mapping[str, AccessRequest]) -> tu
         request = approved.get(digest.removesuffix(_ROLLBACK))
         intent = request.intent.parameters if request is not None and request.intent is not None else None
         if not isinstance(intent, DisableFlag) or (intent.flag, intent.region) != (body["key"], body["region"]):
-            wrong.append(f"flag {body['key']} in {body['region']} was written without approval of it")
+            stray.append(f"flag {body['key']} in {body['region']} was written without approval of it")
         elif body["enabled"] is not digest.endswith(_ROLLBACK):
-            wrong.append(f"flag {body['key']} in {body['region']} was turned {'on' if body['enabled'] else 'off'}")
-    wrong += [f"{times} writes took effect under {digest}" for digest, times in writes.items() if times > 1]
-    return len({digest.removesuffix(_ROLLBACK) for digest in writes}), wrong
+            stray.append(f"flag {body['key']} in {body['region']} was turned {'on' if body['enabled'] else 'off'}")
+    doubled = [f"{times} writes took effect under {digest}" for digest, times in writes.items() if times > 1]
+    return Effects(len({digest.removesuffix(_ROLLBACK) for digest in writes}), tuple(doubled), tuple(stray))
 
 
-def _kills(seen: tuple[Event, ...], approved: Mapping[str, AccessRequest]) -> tuple[int, list[str]]:
+def _kills(seen: tuple[Event, ...], approved: Mapping[str, AccessRequest]) -> Effects:
     ended: dict[str, Counter[int]] = {}
     for event in seen:
         if event.source is Source.POSTGRES:
             ended.setdefault(str(event.body["region"]), Counter())[int(event.body["pid"])] += 1
-    wrong = []
+    doubled, stray = [], []
     for region, pids in ended.items():
-        wrong += [f"backend {pid} in {region} was ended {times} times" for pid, times in pids.items() if times > 1]
+        doubled += [f"backend {pid} in {region} was ended {times} times" for pid, times in pids.items() if times > 1]
         allowed, chosen = 0, set()
         for digest, request in approved.items():
             kill = request.intent.parameters if request.intent is not None else None
@@ -65,9 +66,9 @@ def _kills(seen: tuple[Event, ...], approved: Mapping[str, AccessRequest]) -> tu
                 allowed += kill.max_count
                 chosen |= _recorded_victims(seen, digest)
         if len(pids) > allowed:
-            wrong.append(f"{len(pids)} backends were ended in {region}, and {allowed} approved")
-        wrong += [f"backend {pid} in {region} was ended and never chosen" for pid in sorted(set(pids) - chosen)]
-    return len(ended), wrong
+            doubled.append(f"{len(pids)} backends were ended in {region}, and {allowed} approved")
+        stray += [f"backend {pid} in {region} was ended and never chosen" for pid in sorted(set(pids) - chosen)]
+    return Effects(len(ended), tuple(doubled), tuple(stray))
 
 
 def _recorded_victims(seen: tuple[Event, ...], digest: str) -> set[int]:

@@ -39,7 +39,7 @@ class Verdict:
 
     ending: str
     lost: list[str] = field(default_factory=list)
-    effects: Effects = field(default_factory=lambda: Effects(0, ()))
+    effects: Effects = field(default_factory=lambda: Effects(0))
     lost_decisions: list[str] = field(default_factory=list)
     falsely_resolved: list[str] = field(default_factory=list)
     agents: Agents = field(default_factory=Agents)
@@ -54,6 +54,7 @@ class Verdict:
         return [
             *(f"LOST INCIDENT: {line}" for line in self.lost),
             *(f"DOUBLED EFFECT: {line}" for line in self.effects.doubled),
+            *(f"STRAY EFFECT: {line}" for line in self.effects.stray),
             *(f"LOST DECISION: {line}" for line in self.lost_decisions),
             *(f"FALSELY RESOLVED: {line}" for line in self.falsely_resolved),
             *(f"RAN AGAIN: {line}" for line in self.agents.wasted),

@@ -33,6 +33,7 @@ def figures(result: Result) -> dict[str, Any]:
         "decisions": sum(verdict.decisions for verdict in verdicts),
         "lost_incidents": sum(len(verdict.lost) for verdict in verdicts) + len(result.left_running),
         "doubled_effects": sum(len(verdict.effects.doubled) for verdict in verdicts),
+        "stray_effects": sum(len(verdict.effects.stray) for verdict in verdicts),
         "lost_decisions": sum(len(verdict.lost_decisions) for verdict in verdicts),
         "falsely_resolved": sum(len(verdict.falsely_resolved) for verdict in verdicts),
         "unknown": len(unknown),

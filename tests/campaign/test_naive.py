@@ -46,7 +46,7 @@ async def test_a_naive_remedy_is_caught_doubling_where_the_real_one_does_not(tmp
         first, second = map(disable, at.flags_on()[:2])
         report, effects = await killed_after_the_effect(at, "real", first)
         assert (report.actions[0].outcome, report.actions[0].verified) == (Outcome.SUCCEEDED, True)
-        assert effects == Effects(1, ())
+        assert effects == Effects(1)
 
         at.commands["remediate"] = NAIVE
         await at.fleet.replace("remediate")
