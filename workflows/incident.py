@@ -250,6 +250,7 @@ class IncidentWorkflow:
             alert_at=self._alert_at(surveyed),
             grant_digest=self._grant,
             recording=self._opening.recording,
+            wave=self._journal.wave.number,
         )
         finding: FindingRef | None = None
         try:

@@ -64,7 +64,7 @@ class Journal:
         # Not now(): a worker that was away when the incident was opened would make it younger than it is.
         self._phases = [PhaseSpan(phase=Phase.RECEIVED, started_at=workflow.info().workflow_start_time)]
         self._ending: Ending | None = None
-        self._wave = Wave()
+        self.wave = Wave()
         self._secret_requests = 0
         self._first_finding_at: datetime | None = None
         self._failures: Counter[str] = Counter()
@@ -102,18 +102,18 @@ class Journal:
     def planned(self, agents: tuple[Agent, ...]) -> None:
         """A roster of `agents` is about to look: a wave of its own, from which the counts begin anew."""
         self.coverage = Coverage(planned=len(agents))
-        self._wave = next_wave(self._wave, agents)
+        self.wave = next_wave(self.wave, agents)
 
     def agent_failed(self, agent: Agent, outcome: AgentOutcome, why: str) -> None:
         """One agent is done and has found nothing. The report names the reasons that recur most."""
         self.coverage = count(self.coverage, outcome)
-        self._wave = answered(self._wave, agent, outcome)
+        self.wave = answered(self.wave, agent, outcome)
         self._failures[why] += 1
 
     def agent_completed(self, agent: Agent, finding: FindingRef) -> None:
         """One agent is done and has found what it could."""
         self.coverage = count(self.coverage, AgentOutcome.COMPLETED)
-        self._wave = answered(self._wave, agent, AgentOutcome.COMPLETED)
+        self.wave = answered(self.wave, agent, AgentOutcome.COMPLETED)
         self._secret_requests += finding.secret_requests
         if self._first_finding_at is None:
             self._first_finding_at = workflow.now()
@@ -274,7 +274,7 @@ class Journal:
             files=Files(report=self._report_path),
             abort_orders=self._orders,
             notes=tuple(self._notes()),
-            wave=self._wave,
+            wave=self.wave,
         )
 
     def _notes(self) -> Iterator[str]:

@@ -15,7 +15,7 @@ from temporalio.api.history.v1 import HistoryEvent
 from activities.evidence import FINDING_TYPE
 from oncall.model.envelope import Envelope
 from oncall.model.finding import FindingRef
-from oncall.model.names import agent_uri, attempts_of
+from oncall.model.names import ATTEMPTS_PER_WAVE, agent_uri, attempts_of
 from oncall.model.steps import INVESTIGATE, InvestigateIn
 
 
@@ -48,7 +48,7 @@ def account(events: Iterable[HistoryEvent], attempts: dict[str, set[int]]) -> Ag
                 scheduled = event.activity_task_scheduled_event_attributes
                 if scheduled.activity_type.name != INVESTIGATE.name:
                     continue
-                agent = _agent(InvestigateIn.model_validate_json(scheduled.input.payloads[0].data))
+                agent = _of_wave(InvestigateIn.model_validate_json(scheduled.input.payloads[0].data))
                 if agent in acknowledged:
                     twice.append(f"{agent} was ordered again")
                 orders[event.event_id] = _Order(agent, event.event_id)
@@ -79,7 +79,8 @@ def attempts_stored(blobs: Path, incident_id: str, since: float) -> dict[str, se
     for subject in _subjects(blobs, since):
         agent, _, attempt = subject.rpartition("/attempt/")
         if f"/incident/{incident_id}/" in agent:
-            found.setdefault(agent, set()).add(int(attempt))
+            wave = (int(attempt) - 1) // ATTEMPTS_PER_WAVE + 1
+            found.setdefault(f"{agent}/wave/{wave}", set()).add(int(attempt))
     return found
 
 
@@ -95,6 +96,8 @@ def _subjects(blobs: Path, since: float) -> Iterator[str]:
             yield envelope.chain[0].subject
 
 
-def _agent(task: InvestigateIn) -> str:
+def _of_wave(task: InvestigateIn) -> str:
+    """What all attempts of one agent in one wave share: in the next it is another agent."""
     agent = task.agent
-    return attempts_of(agent_uri(task.tenant, agent.region, task.incident_id, agent.specialist, agent.service, 0))
+    uri = agent_uri(task.tenant, agent.region, task.incident_id, agent.specialist, agent.service, 0)
+    return f"{attempts_of(uri)}/wave/{task.wave}"

@@ -15,7 +15,7 @@ from oncall.cli.children import python
 from oncall.cli.rehearsal import DemoApprover
 from oncall.cli.stack import MARKER, ROLES, running_stack
 from oncall.model.errors import OncallError
-from oncall.temporal import incidents
+from oncall.temporal.everywhere import ALL, running
 from tests.campaign import fleet as fleets
 from tests.campaign.fleet import Commands, Fleet
 from tests.campaign.incident import Fought, Plan, Scene, under_fire
@@ -116,7 +116,7 @@ async def control(at: Scene, commands: Commands, seed: int) -> Fought:
 async def close(at: Scene, result: Result) -> None:
     """What can be said once no incident runs any more."""
     await at.fleet.ready(60.0)
-    result.left_running = await incidents.running(at.stack.client)
+    result.left_running = await running(at.stack.client, *ALL)
     ledger = Ledger(at.stack.state / "ledger.db")
     result.ledger_rows = ledger.verify()
     ledger.close()

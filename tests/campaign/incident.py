@@ -17,13 +17,14 @@ from oncall.cli.rehearsal import ANOMALY, APPROVER, FALSE_ALARM
 from oncall.cli.stack import Stack
 from oncall.cli.symptom import Entrances
 from oncall.config import load_config
-from oncall.model.alert import Opening, Severity
+from oncall.model.alert import Severity
 from oncall.model.errors import OncallError, Terminal
 from oncall.model.names import record_folder
+from oncall.model.opening import Opening
 from oncall.model.report import IncidentReport
 from oncall.temporal import incidents
 from oncall.temporal.replay import replay
-from tests.campaign import agents
+from tests.campaign import agents, shift
 from tests.campaign.events import Event, Source
 from tests.campaign.fleet import Fleet
 from tests.campaign.history import Follower, Handle, watch_pending
@@ -43,6 +44,7 @@ CLOSE_S = 420.0
 Result = TypeVar("Result")
 
 _AGAIN_S = 0.2
+_NOTICED_PERCENT = 10.0
 _SETTLE_S = 10.0
 
 
@@ -57,13 +59,15 @@ class Scene:
 
 @dataclass(frozen=True)
 class Plan:
-    """One incident of a campaign. `shots` are the kills at random moments, restarts of the server among them."""
+    """One incident of a campaign. `shots` are the kills at random moments, restarts of the server among them. With
+    `by_shift` a shift watches and opens it; otherwise it is opened by hand."""
 
     scenario: str
     seed: int
     points: tuple[Point, ...] = ()
     shots: tuple[Shot, ...] = ()
     manner: Manner = field(default_factory=Manner)
+    by_shift: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,61 +106,99 @@ async def under_fire(scene: Scene, plan: Plan) -> Fought:
     await scene.fleet.ready(READY_S)
     entrances = Entrances(stack.telemetry)
     await entrances.calm(CALM_S)
+    before = await shift.go_on_call(stack, scene.keys[0]) if plan.by_shift else None
     fault = await estate.inject(plan.scenario, plan.seed)
     try:
-        if plan.scenario != FALSE_ALARM:
-            await entrances.failing(SYMPTOM_S)
-        return await _fight(scene, plan, fault)
+        if before is None and plan.scenario != FALSE_ALARM:
+            await _failing(entrances)
+        fought = await _fight(scene, plan, fault)
     finally:
         await estate.heal(fault)
+    if before is not None:
+        after = await shift.end(stack, scene.keys[0])
+        if (opened := after.opened - before.opened) != 1:
+            fought.verdict.broken.append(f"the shift opened {opened} incidents for one fault")
+    return fought
+
+
+async def _failing(entrances: Entrances) -> None:
+    """Waits until users notice, for SYMPTOM_S at most."""
+    deadline = time.monotonic() + SYMPTOM_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OncallError):
+            if max((await entrances.shares(4.0)).values(), default=0.0) >= _NOTICED_PERCENT:
+                return
+        await asyncio.sleep(1.0)
 
 
 async def _fight(scene: Scene, plan: Plan, fault: str) -> Fought:
+    strikes = Strikes(plan.points, scene.fleet)
+    strikes.begin()
+    firing = asyncio.create_task(strikes.fire_at(plan.shots))
+    try:
+        if not plan.by_shift:
+            opening = _opening(scene)
+            return await _fight_over(scene, plan, fault, strikes, opening.incident_id, _open(scene, opening))
+        found = await shift.noticed(scene.stack)
+        if found is None:
+            lost = Verdict("lost", lost=[f"the shift noticed nothing within {shift.NOTICED_S:.0f} s"])
+            return Fought(plan, "none", tuple(strikes.fired), lost, None)
+        return await _fight_over(scene, plan, fault, strikes, found.incident_id, _opened(found.run_id))
+    finally:
+        firing.cancel()
+        strikes.disarm()
+
+
+def _opening(scene: Scene) -> Opening:
+    config, labels = load_config(scene.stack.config), {"run": secrets.token_hex(4)}
+    message = "users see more errors than usual"
+    return make_opening(config, ANOMALY, Severity.CRITICAL, message, None, None, scene.keys[0], labels)
+
+
+async def _opened(run_id: str) -> str:
+    return run_id
+
+
+async def _fight_over(
+    scene: Scene, plan: Plan, fault: str, strikes: Strikes, incident_id: str, opening: Coroutine[Any, Any, str]
+) -> Fought:
+    """One incident, from its opening (which gives its run's id) to the verdict."""
     config = load_config(scene.stack.config)
-    labels = {"run": secrets.token_hex(4)}
-    opening = make_opening(
-        config, ANOMALY, Severity.CRITICAL, "users see more errors than usual", None, None, scene.keys[0], labels
-    )
     client, epoch = scene.stack.client, time.time()
-    field_ = _Field(Strikes(plan.points, scene.fleet))
-    strikes, see = field_.strikes, field_.see
-    follower = Follower(client.get_workflow_handle(opening.incident_id), see)
+    field_ = _Field(strikes)
+    see = field_.see
+    follower = Follower(client.get_workflow_handle(incident_id), see)
     person = Person(client, config, scene.keys, scene.fleet, see, plan.manner)
-    async with _watched(scene, field_, follower, person, opening) as (tails, watching):
-        strikes.begin()
+    async with _watched(scene, field_, follower, person, incident_id) as (tails, watching):
         began = time.monotonic()
-        run_id = await _open(scene, opening)
-        tails.add(ReportTail(scene.stack.state, opening.incident_id, run_id))
-        firing = asyncio.create_task(strikes.fire_at(plan.shots))
-        try:
-            outcome = await _unless_one_fails(_closed(scene, opening.incident_id, run_id), watching)
-            seconds = time.monotonic() - began
-            truth = await _truth(scene, fault)
-        finally:
-            firing.cancel()
-            strikes.disarm()
+        run_id = await opening
+        tails.add(ReportTail(scene.stack.state, incident_id, run_id))
+        outcome = await _unless_one_fails(_closed(scene, incident_id, run_id), watching)
+        seconds = time.monotonic() - began
+        truth = await _truth(scene, fault)
+        strikes.disarm()
         if isinstance(outcome, IncidentReport):
             await _told(follower)
     if not isinstance(outcome, IncidentReport):
-        return Fought(plan, opening.incident_id, tuple(strikes.fired), Verdict("lost", lost=[outcome]), None)
-    history = await _history(client.get_workflow_handle(opening.incident_id, run_id=run_id))
+        return Fought(plan, incident_id, tuple(strikes.fired), Verdict("lost", lost=[outcome]), None)
+    history = await _history(client.get_workflow_handle(incident_id, run_id=run_id))
     for event in history.events:
         follower.take(event)
-    stored = await asyncio.to_thread(
-        agents.attempts_stored, scene.stack.state / "blobs", opening.incident_id, epoch - 1.0
-    )
+    # An incident that a shift opened may have had agents before it was known to us.
+    since = epoch - (shift.NOTICED_S if plan.by_shift else 1.0)
+    stored = await asyncio.to_thread(agents.attempts_stored, scene.stack.state / "blobs", incident_id, since)
     verdict = judge(outcome, field_.seen, person.sent, APPROVER, agents.account(history.events, stored), truth)
     verdict.broken.extend(f"event {event} of the history was rewritten" for event in follower.rewritten)
     gone = sorted(set(follower.seen) - {event.event_id for event in history.events})
     verdict.broken.extend(f"event {event} of the history was there and is gone" for event in gone)
-    if not (scene.stack.state / record_folder(opening.incident_id, run_id) / "report.json").exists():
+    if not (scene.stack.state / record_folder(incident_id, run_id) / "report.json").exists():
         verdict.broken.append("no report on disk")
     again = await replay(history.to_json())
     if not again.identical:
         verdict.broken.append(f"the history does not replay: {again.divergence}")
     return Fought(
         plan,
-        opening.incident_id,
+        incident_id,
         tuple(strikes.fired),
         verdict,
         seconds,
@@ -167,7 +209,7 @@ async def _fight(scene: Scene, plan: Plan, fault: str) -> Fought:
 
 @contextlib.asynccontextmanager
 async def _watched(
-    scene: Scene, field_: _Field, follower: Follower, person: Person, opening: Opening
+    scene: Scene, field_: _Field, follower: Follower, person: Person, incident_id: str
 ) -> AsyncIterator[tuple[Tails, list[asyncio.Task[None]]]]:
     """Everything that can be seen is watched, and the person answers, while the block lasts: the tails, and the tasks
     that do the rest."""
@@ -183,9 +225,9 @@ async def _watched(
         ),
     )
     tails.start()
-    handle = scene.stack.client.get_workflow_handle(opening.incident_id)
+    handle = scene.stack.client.get_workflow_handle(incident_id)
     pending = watch_pending(handle, field_.see, lambda: field_.strikes.waits_for(Source.PENDING))
-    tasks = [asyncio.create_task(work) for work in (follower.run(), pending, person.run(opening.incident_id))]
+    tasks = [asyncio.create_task(work) for work in (follower.run(), pending, person.run(incident_id))]
     try:
         yield tails, tasks
     finally:

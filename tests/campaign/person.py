@@ -15,7 +15,7 @@ from oncall.config import Config
 from oncall.model.access import AccessRequest, Decision
 from oncall.model.errors import OncallError
 from oncall.model.incident import PendingApproval
-from oncall.temporal import incidents
+from oncall.temporal import gates
 from tests.campaign.events import Event, Sink, Source
 from tests.campaign.fleet import Fleet
 
@@ -68,7 +68,7 @@ class Person:
 
     async def _asked(self, incident_id: str) -> tuple[PendingApproval, ...]:
         try:
-            return await incidents.approvals(self._client, incident_id)
+            return await gates.approvals(self._client, incident_id)
         except OncallError:
             return ()
 
@@ -95,7 +95,7 @@ class Person:
         of it arrives twice, and is a duplicate then."""
         while True:
             try:
-                await incidents.decide(self._client, pending.incident_id, decision)
+                await gates.decide(self._client, pending.incident_id, decision)
             except OncallError:
                 await asyncio.sleep(_AGAIN_S)
             else:

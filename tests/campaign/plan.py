@@ -59,7 +59,8 @@ class Planner:
             refuses=None if points or draw.random() > 0.2 else "kill_queries",
             forged=draw.random() < 0.3,
         )
-        return Plan(scenario, draw.randrange(2**16), tuple(points), tuple(shots), manner)
+        # What is shot at random only is noticed by a shift, which is shot at as well.
+        return Plan(scenario, draw.randrange(2**16), tuple(points), tuple(shots), manner, by_shift=not points)
 
     def note(self, fought: Fought) -> None:
         """Takes what was hit off the list."""
