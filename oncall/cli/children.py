@@ -98,9 +98,13 @@ class Child:
             what += f" ({clipped(lines[-1], 200)})" if lines else ""
         return Retryable(ErrorCode.TARGET_UNREACHABLE, f"{self.name} {what}; see {self.log}")
 
+    async def ended(self) -> int:
+        """Waits until it ends; its exit code, negative for a signal."""
+        return await self._process.wait()
+
     async def gone(self) -> Retryable:
         """Waits until it ends, and says that it did."""
-        code = await self._process.wait()
+        code = await self.ended()
         return self._failed(f"stopped with code {code} while it was needed")
 
     async def stop(self, timeout_s: float) -> None:

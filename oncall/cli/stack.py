@@ -36,6 +36,9 @@ ROLES = ("orchestrate", "investigate", "remediate")
 ESTATE_READY_S = 60.0
 WORKER_READY_S = 60.0
 STOP_S = 20.0
+WORKER_STOP_S = 75.0
+"""What a worker is given to end: more than it needs at most, for one killed in the middle leaves a failed attempt. With
+nothing to do it needs a second."""
 MARKER = "embedded-stack"
 
 POLICY = {
@@ -197,6 +200,6 @@ async def running_stack(
         yield Stack(state, server, client, admin, info, config, [estate, *workers])
 
 
-async def _stop_all(children: list[Child]) -> None:
-    stops: list[Awaitable[None]] = [child.stop(STOP_S) for child in children]
+async def _stop_all(workers: list[Child]) -> None:
+    stops: list[Awaitable[None]] = [worker.stop(WORKER_STOP_S) for worker in workers]
     await asyncio.gather(*stops)

@@ -31,9 +31,10 @@ LAST_TASKS_S = 1.0
 """How long polls that are open when slots close may still bring a task that was on its way."""
 
 DRAIN = timedelta(seconds=65)
-"""How long activities that run may go on. The longest attempt that the server waits for is a remedy's 60 s (then
-verifying 40, synthesizing 30, measuring 25, investigating, opening a grant and reporting 20, surveying 10): whatever
-began before the order to stop ends by itself, or would have timed out in any case. 5 s are left to report it."""
+"""How long activities that run may go on. The longest attempt that the server waits for is a remedy's, 60 s; then come
+verifying 40, synthesizing and measuring 30, investigating, opening a grant, following and reporting 20, observing 15,
+surveying 10. So whatever had begun ends by itself, or had run out of time in any case; 5 s are left to report it. With
+`LAST_TASKS_S`, what stops a worker has to wait for 66 s."""
 
 
 async def serve(roles: tuple[Role, ...], config: Config) -> None:

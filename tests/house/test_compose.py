@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from oncall.config import load_approvers, load_config, load_policy
+from oncall.temporal.serve import DRAIN, LAST_TASKS_S
 
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
 
@@ -35,6 +36,13 @@ def test_no_role_holds_a_token_of_another() -> None:
         "investigate": ["connect-read"],
         "remediate": ["connect-write"],
     }
+
+
+def test_a_worker_is_given_more_than_it_needs_to_drain() -> None:
+    services = yaml.safe_load(FILE.read_text())["services"]
+    given = {name: service.get("stop_grace_period", "10s") for name, service in services.items() if "build" in service}
+    assert len(given) == 3
+    assert min(int(seconds.removesuffix("s")) for seconds in given.values()) > DRAIN.total_seconds() + LAST_TASKS_S
 
 
 @pytest.mark.parametrize("role", ["orchestrate", "investigate", "remediate"])

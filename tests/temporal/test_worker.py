@@ -10,12 +10,14 @@ import yaml
 
 from oncall.cli import sshkeys
 from oncall.cli.keys import add_approver
+from oncall.cli.stack import WORKER_STOP_S
 from oncall.config import load_config
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.names import Queue
 from oncall.model.steps import STEPS
 from oncall.temporal.embedded import EmbeddedServer, free_port
 from oncall.temporal.roles import QUEUE_OF, Role, _approvers
+from oncall.temporal.serve import DRAIN, LAST_TASKS_S
 from workflows.options import OPTIONS
 
 WORKER = Path(__file__).resolve().parents[2] / "worker.py"
@@ -97,6 +99,12 @@ def test_a_list_of_approvers_that_would_refuse_everybody_is_refused_at_the_start
         _approvers(config)
     assert refused.value.code is ErrorCode.BAD_CONFIG
     assert "line 1" in refused.value.message
+
+
+def test_whatever_a_worker_has_begun_ends_within_its_drain_and_nobody_kills_it_before() -> None:
+    longest = max(options.start_to_close for options in OPTIONS.values())
+    assert longest < DRAIN
+    assert DRAIN.total_seconds() + LAST_TASKS_S < WORKER_STOP_S
 
 
 def test_every_step_has_a_role_and_options() -> None:
