@@ -3,7 +3,7 @@
 Times are workflow times, so a replay writes the same logbook.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -11,6 +11,7 @@ from temporalio import workflow
 from oncall.model.access import AccessKind, GateStatus, SharedGrant
 from oncall.model.incident import Gate, PendingApproval
 from oncall.model.shift import (
+    AlertGroup,
     FollowedIncident,
     GrantStatus,
     IncidentState,
@@ -32,6 +33,9 @@ CLOSED_KEPT = 20
 
 GATES_KEPT = 10
 """Questions to people that are handed to the next run, the newest."""
+
+UNSEEN = 1.5
+"""Intervals after which a problem was missed by a look, and not only by the clock."""
 
 NOTES_KEPT = 20
 """Notes kept, the newest: a shift may last for months."""
@@ -163,13 +167,20 @@ class Logbook:
         behind = max(0, (workflow.now() - self.next_look_at) // interval)
         self.next_look_at += (behind + 1) * interval
 
-    def looked(self, look: Look) -> None:
-        """A look has worked."""
+    def looked(self, look: Look, groups: Sequence[AlertGroup]) -> None:
+        """A look has worked, and showed `groups`."""
         self.last_look = look
         self._looks += 1
+        self.problems = watching.look(self.problems, groups, workflow.now(), self._clear())
         if self._blind_since is not None:
             self.note(f"sees again after {(workflow.now() - self._blind_since).total_seconds():.0f} s")
         self._blind_since = None
+
+    def _clear(self) -> timedelta:
+        """How long a problem has to be out of sight to be gone. At a slow rhythm, or when looks failed, it was not
+        looked for in the meantime."""
+        looked_for = timedelta(seconds=max(self.opening.clear_s, UNSEEN * self.opening.interval_s))
+        return looked_for + (timedelta(0) if self._blind_since is None else workflow.now() - self._blind_since)
 
     def blind(self, why: str) -> None:
         """A look has failed."""
@@ -183,11 +194,10 @@ class Logbook:
         for each in found:
             if each.state is IncidentState.CUT_OFF:
                 self.note(f"{each.incident_id} was cut off from outside, without a report: {each.summary}")
-        running = [problem for problem in self.problems if problem.running]
-        self.problems = watching.follow(self.problems, found, workflow.now())
+        running = {(problem.incident_id, problem.opened_at) for problem in self.problems if problem.running}
+        self.problems = watching.follow(self.problems, found, workflow.now(), self._clear())
         ended = [problem for problem in self.problems if problem.ending is not None]
-        was_running = {problem.incident_id for problem in running}
-        self._closed.extend(problem for problem in ended if problem.incident_id in was_running)
+        self._closed.extend(problem for problem in ended if (problem.incident_id, problem.opened_at) in running)
         del self._closed[:-CLOSED_KEPT]
         self.followed = tuple(each for each in found if each.state is IncidentState.RUNNING)
 

@@ -206,10 +206,8 @@ class ShiftWorkflow:
                 return f"READ access is gone: {why.line}"
             log.blind(why.line)
             return None
-        log.looked(
-            Look(as_of=observed.as_of, services=observed.services, groups=len(observed.groups), blind=observed.blind)
-        )
-        log.problems = watching.look(log.problems, observed.groups, workflow.now(), timedelta(seconds=opening.clear_s))
+        seen = Look(as_of=observed.as_of, services=observed.services, groups=len(observed.groups), blind=observed.blind)
+        log.looked(seen, observed.groups)
         return None
 
     async def _follow(self) -> None:
