@@ -86,7 +86,9 @@ class ShiftWorkflow:
         log = self._log
         if log.surveyed is None:
             log.surveyed = await self._survey()
-            log.requester = orders.shift_requester(self._opening, log.started_at, log.surveyed.approvers)
+            log.requester = orders.shift_requester(
+                self._opening, workflow.info().workflow_id, log.started_at, log.surveyed.approvers
+            )
         self._read_unread(log.surveyed)
         if log.grant is None and (refused := await self._go_on_call()):
             return refused
