@@ -23,7 +23,7 @@ from oncall.model.shift import (
 )
 from oncall.model.shift_state import ShiftState
 from oncall.rules import approvals, watching
-from oncall.rules.asking import Asker, Question, Rulebook, ask
+from oncall.rules.asking import SHORTEST_ANSWER, Asker, Question, Rulebook, ask
 from oncall.rules.text import markdown
 from oncall.trust import requests
 from workflows.gate import Gates
@@ -63,7 +63,7 @@ class Logbook:
         self.problems = list(state.problems)
         self.followed = state.followed
         self._renew_at = state.renew_at
-        self._renewal = state.renewal
+        self._question = state.question
         self._looks = state.looks
         self._blind_since = state.blind_since
         self._closed = list(state.closed)
@@ -86,7 +86,7 @@ class Logbook:
             grant_digest=self.grant_digest,
             expires_at=self.expires_at,
             renew_at=self._renew_at,
-            renewal=self._renewal,
+            question=self._question,
             gates=self.gates.all()[-GATES_KEPT:],
             next_look_at=self.next_look_at,
             last_look=self.last_look,
@@ -126,25 +126,29 @@ class Logbook:
             purpose=f"go on: {purpose}" if renewal else purpose,
         )
         request = ask(asker, book, question, now, str(workflow.uuid4()))
-        digest = self.gates.open(request, surveyed.policy.read)
-        if renewal:
-            self._renewal = digest
-        return digest
+        self._question = self.gates.open(request, surveyed.policy.read)
+        return self._question
 
     def granted(self, gate: Gate, grant: SharedGrant) -> None:
         """The grant is open and in use."""
         now, expires = workflow.now(), gate.request.grant_expires_at
         self.grant, self.grant_digest, self.expires_at = grant, gate.request_digest, expires
         self._renew_at = expires - min(timedelta(seconds=self.opening.renew_before_s), (expires - now) / 2)
-        self._renewal = None
+        self._question = None
 
-    def renewal_gate(self) -> Gate | None:
-        """The question whether to go on, where one was asked."""
-        return None if self._renewal is None else self.gates.get(self._renewal)
+    def question(self) -> Gate | None:
+        """The question for READ access that was asked last, until what it granted is in use."""
+        return None if self._question is None else self.gates.get(self._question)
 
     def renewal_due(self) -> bool:
-        """Whether it is time to ask whether to go on."""
-        return self._renew_at is not None and workflow.now() >= self._renew_at
+        """Whether it is time to ask whether to go on: for the first time, or again where a question was given less time
+        than the grant in use has."""
+        now, asked = workflow.now(), self.question()
+        if self._renew_at is None or self.expires_at is None or now >= self.expires_at:
+            return False
+        if asked is None:
+            return now >= self._renew_at
+        return asked.status is GateStatus.EXPIRED and now + SHORTEST_ANSWER < self.expires_at
 
     def grant_over(self) -> bool:
         """Whether the grant in use has ended."""
@@ -152,8 +156,11 @@ class Logbook:
 
     def next_duty_at(self) -> datetime:
         """When the grant next needs attention."""
-        duties = [moment for moment in (self.expires_at, None if self._renewal else self._renew_at) if moment]
-        return min(duties, default=self.next_look_at)
+        asked = self.question()
+        duties = [self.expires_at, self._renew_at if asked is None else None]
+        if asked is not None and asked.status is GateStatus.PENDING:
+            duties.append(asked.request.answer_by)
+        return min((moment for moment in duties if moment is not None), default=self.next_look_at)
 
     def shared(self) -> list[SharedGrant]:
         """The grant that incidents may use: none once it or the shift is over."""
@@ -220,7 +227,9 @@ class Logbook:
         self._last_refusal = why
 
     def note(self, text: str) -> None:
-        """Keep a line that people should read."""
+        """Keep a line that people should read. The same again says nothing new, and would crowd out others."""
+        if self._notes and self._notes[-1].endswith(f" {text}"):
+            return
         self._notes.append(f"{workflow.now():%Y-%m-%d %H:%M:%S} {text}")
         del self._notes[:-NOTES_KEPT]
 
@@ -238,7 +247,9 @@ class Logbook:
             return ShiftPhase.OFF
         if self.grant is None:
             return ShiftPhase.AWAITING_READ_APPROVAL
-        return ShiftPhase.RENEWING if self._renewal is not None else ShiftPhase.WATCHING
+        asked = self.question()
+        pending = asked is not None and asked.status is GateStatus.PENDING
+        return ShiftPhase.RENEWING if pending else ShiftPhase.WATCHING
 
     def phase_changed(self) -> bool:
         """Whether the phase is another than when this was last asked: each upsert is an event in history."""
