@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both install what is missing, into this folder only.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench campaign-kill clean
 
 # uv from PATH if it works, else our own below .tools.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/uv)
@@ -16,7 +16,7 @@ endif
 unexport UV_PROJECT_ENVIRONMENT VIRTUAL_ENV
 
 help: ## What there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .tools/uv:
 	@python3 deploy/get_uv.py .tools
@@ -41,6 +41,9 @@ test: check ## The whole ritual: check, then every test
 
 bench: .venv/.dev ## The budgets, measured side by side
 	@$(RUN) python -m benchmarks $(ARGS)
+
+campaign-kill: .venv/.dev ## Kill workers and the Temporal server again and again, and count what is lost
+	@$(RUN) python -m tests.campaign kill $(ARGS)
 
 clean: ## Remove what was installed and every local state
 	rm -rf .venv .tools .state

@@ -14,7 +14,7 @@ from oncall.access.read import ReadBroker
 from oncall.analyst.examine import examine
 from oncall.config import Config
 from oncall.model.finding import FindingRef
-from oncall.model.names import agent_uri
+from oncall.model.names import agent_uri, attempt_of_wave
 from oncall.model.steps import INVESTIGATE, InvestigateIn
 from oncall.tools.toolkit import Toolkit
 from oncall.trust.identity import Identity
@@ -49,7 +49,7 @@ class Investigate:
     async def investigate(self, task: InvestigateIn) -> FindingRef:
         """The stub of one agent's finding; the finding itself is an envelope signed by the agent's own key."""
         agent = task.agent
-        attempt = activity.info().attempt
+        attempt = attempt_of_wave(task.wave, activity.info().attempt)
         uri = agent_uri(task.tenant, agent.region, task.incident_id, agent.specialist, agent.service, attempt)
         now = datetime.now(UTC)
         identity = self._worker().issue(uri, now - timedelta(minutes=1), now + CERTIFICATE_LIFETIME)

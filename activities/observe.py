@@ -2,10 +2,10 @@
 
 from activities.implements import implements
 from activities.sources import Sources
+from activities.tenant import check_tenant
 from oncall.access.ledger import Ledger
 from oncall.config import Config
 from oncall.model.access import Approvers
-from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy
 from oncall.model.steps import SURVEY, Surveyed, SurveyIn
 from oncall.trust.requests import policy_digest
@@ -27,11 +27,7 @@ class Observe:
 
         Raises Terminal(BAD_CONFIG) for another tenant's incident, before anybody is asked anything.
         """
-        if task.tenant != self._config.tenant:
-            raise Terminal(
-                ErrorCode.BAD_CONFIG,
-                f"the incident is of tenant {task.tenant!r}, and this worker serves {self._config.tenant!r}",
-            )
+        check_tenant(self._config, task.tenant, "the incident")
         topology = await self._sources.telemetry(task.recording).topology()
         return Surveyed(
             topology=topology,

@@ -1,20 +1,19 @@
-"""Measures recovery: the figures of the incident against the figures of now, held for long enough to be believed."""
+"""Measures recovery after a remedy: the figures of the incident against the figures of now."""
 
 import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 
 from activities.credentials import Held
 from activities.evidence import Evidence
-from activities.heartbeat import heartbeating
 from activities.implements import implements
+from activities.recovery import HOLD_S, until_held
 from activities.sources import Sources
 from oncall.access.read import ReadBroker
 from oncall.analyst.recovery import recovery_checks
 from oncall.analyst.runaways import long_running
 from oncall.config import Config
 from oncall.model.agent import Agent, Specialist
-from oncall.model.errors import ErrorCode, OncallError
+from oncall.model.errors import OncallError
 from oncall.model.names import agent_uri
 from oncall.model.observation import Observation
 from oncall.model.steps import VERIFY, Synthesis, VerifyIn
@@ -22,15 +21,12 @@ from oncall.model.verification import Verification
 from oncall.tools.database import query_slow_queries
 from oncall.tools.toolkit import Toolkit
 
-HOLD_S = 8.0
-"""Recovery counts once it has been measured over this long: an outage that only paused relapses within 3 s."""
-
-PATIENCE_S = 60.0
-POLL_S = 1.0
+ATTEMPT_S = 15.0
+"""How long one attempt waits for recovery to begin. How often it is tried again is the workflow's business."""
 
 
 class Verify:
-    """Reads the estate until it has recovered, or patience ends."""
+    """Reads the estate until it has recovered, or for as long as one attempt may."""
 
     def __init__(self, config: Config, broker: ReadBroker, sources: Sources, evidence: Evidence) -> None:
         self._config = config
@@ -40,38 +36,26 @@ class Verify:
 
     @implements(VERIFY)
     async def verify(self, task: VerifyIn) -> Verification:
-        """The last measurement taken: a recovered one, or the one that ended the wait."""
+        """The last measurement: recovered and settled, or neither, and then looking on may still change it.
+
+        Lasts `ATTEMPT_S` or, when it is well then, until that has held. Returns at once when the worker is to stop.
+        """
         synthesis = await asyncio.to_thread(
             self._evidence.synthesis, task.evidence_digest, task.tenant, task.incident_id
         )
-        started = datetime.now(UTC)
-        # Durations by the clock that nobody sets: a corrected wall clock must not shorten the hold.
-        begun = time.monotonic()
-        well_since: float | None = None
-        async with heartbeating():
-            while True:
-                await asyncio.sleep(POLL_S)
-                verification = await self._measure(task, synthesis, started)
-                now = time.monotonic()
-                well_since = (well_since or now) if verification.recovered else None
-                if well_since is not None and now - well_since >= HOLD_S:
-                    return verification
-                if now - begun > PATIENCE_S:
-                    # Well for too short a time is not recovered.
-                    return verification.model_copy(update={"recovered": False})
+        last = await until_held(lambda: self._measure(task, synthesis), ATTEMPT_S)
+        return last.model_copy(update={"settled": last.recovered})
 
-    async def _measure(self, task: VerifyIn, synthesis: Synthesis, started: datetime) -> Verification:
-        """One measurement; what could not be read is unknown for now, and named."""
+    async def _measure(self, task: VerifyIn, synthesis: Synthesis) -> Verification:
+        """One measurement; runaways that could not be counted are unknown for now, and named.
+
+        Raises OncallError(TELEMETRY_UNAVAILABLE).
+        """
         telemetry = self._sources.telemetry(None)
         now = datetime.now(UTC)
+        topology = await telemetry.topology()
+        after = await telemetry.metrics(max(task.since, now - timedelta(seconds=HOLD_S)), now)
         blind: list[str] = []
-        try:
-            topology = await telemetry.topology()
-            after = await telemetry.window(max(started, now - timedelta(seconds=HOLD_S)), now)
-        except OncallError as error:
-            if error.code is not ErrorCode.TELEMETRY_UNAVAILABLE:
-                raise
-            return Verification(recovered=False, improved=False, checks=(), blind=(error.message,))
         runaways_after = None
         if task.root_cause.specialist is Specialist.DATABASE:
             try:

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 from activities.implements import implements
 from activities.sources import Sources
+from activities.tenant import check_tenant
 from oncall.access.read import ReadBroker
 from oncall.analyst.notice import Noticed, notice
 from oncall.config import Config
-from oncall.model.errors import ErrorCode, OncallError, Retryable, Terminal
+from oncall.model.errors import ErrorCode, OncallError, Retryable
 from oncall.model.steps import OBSERVE, Observed, ObserveIn
 from oncall.model.topology import Topology
 from oncall.rules.grouping import group
@@ -32,11 +33,7 @@ class Watch:
         Raises Terminal(BAD_CONFIG) for another tenant's shift, what `ReadBroker.check_open` raises once the grant is
         not open any more, and Retryable(TELEMETRY_UNAVAILABLE).
         """
-        if task.tenant != self._config.tenant:
-            raise Terminal(
-                ErrorCode.BAD_CONFIG,
-                f"the shift is of tenant {task.tenant!r}, and this worker serves {self._config.tenant!r}",
-            )
+        check_tenant(self._config, task.tenant, "the shift")
         await self._broker.check_open(task.grant_digest, f"observe for {task.shift_id}")
         as_of = datetime.now(UTC)
         try:

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
     from oncall.model.finding import FindingRef
     from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase
     from oncall.model.opening import Opening
+    from oncall.model.progress import IncidentProgress
     from oncall.model.report import AccessEntry, IncidentReport
     from oncall.rules import approvals, coverage, orders
     from oncall.rules.asking import Asker, Question, Rulebook, ask
@@ -238,7 +239,7 @@ class IncidentWorkflow:
 
     async def _investigate(self, surveyed: steps.Surveyed, agents: tuple[Agent, ...]) -> tuple[FindingRef, ...]:
         """Fan out the roster; the findings of those that answered. Those that did not are counted."""
-        self._journal.planned(len(agents))
+        self._journal.planned(agents)
         self._show()
         found = await asyncio.gather(*(self._agent(agent, surveyed) for agent in agents))
         self._show()
@@ -253,17 +254,18 @@ class IncidentWorkflow:
             alert_at=self._alert_at(surveyed),
             grant_digest=self._grant,
             recording=self._opening.recording,
+            wave=self._journal.wave.number,
         )
         finding: FindingRef | None = None
         try:
             finding = await start(steps.INVESTIGATE, task, f"{agent.specialist} · {agent.service} · {agent.region}")
-            self._journal.agent_completed(finding)
+            self._journal.agent_completed(agent, finding)
         except ActivityError as error:
             why = failure(error)
             if is_cancelled_exception(error):
-                self._journal.agent_failed(coverage.AgentOutcome.SKIPPED, "cancelled with the incident")
+                self._journal.agent_failed(agent, coverage.AgentOutcome.SKIPPED, "cancelled with the incident")
             else:
-                self._journal.agent_failed(coverage.failure(why.code, why.timed_out), why.line)
+                self._journal.agent_failed(agent, coverage.failure(why.code, why.timed_out), why.line)
         workflow.set_current_details(self._journal.details())
         return finding
 
@@ -414,6 +416,11 @@ class IncidentWorkflow:
     def status(self) -> IncidentStatus:
         """One look."""
         return self._journal.status()
+
+    @workflow.query(name=names.QUERY_PROGRESS)
+    def progress(self) -> IncidentProgress:
+        """All that moves."""
+        return self._journal.progress()
 
     @workflow.query(name=names.QUERY_APPROVALS)
     def approvals(self) -> list[PendingApproval]:

@@ -12,19 +12,22 @@ from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 from oncall.model.access import GateStatus
 from oncall.model.action import Action, ActionResult, Outcome, Risk
-from oncall.model.coverage import Coverage
+from oncall.model.agent import Agent
+from oncall.model.coverage import Coverage, Wave
 from oncall.model.diagnosis import Diagnosis
 from oncall.model.finding import FindingRef
 from oncall.model.incident import Ending, Gate, IncidentStatus, PendingApproval, Phase, PhaseSpan
 from oncall.model.names import SearchAttribute
 from oncall.model.opening import Opening
+from oncall.model.progress import IncidentProgress
 from oncall.model.report import AbortOrders, AccessEntry, Files, IncidentReport, Timings, Usage
 from oncall.model.steps import Synthesis
 from oncall.model.verification import Verification
 from oncall.rules import reporting
-from oncall.rules.coverage import AgentOutcome, count, discount
+from oncall.rules.coverage import AgentOutcome, answered, count, discount, next_wave
 from oncall.rules.ending import touched
 from oncall.rules.orders import Verdict
+from oncall.rules.progress import progress
 from oncall.rules.text import markdown
 from oncall.trust import requests
 from workflows.gate import Gates
@@ -61,6 +64,7 @@ class Journal:
         # Not now(): a worker that was away when the incident was opened would make it younger than it is.
         self._phases = [PhaseSpan(phase=Phase.RECEIVED, started_at=workflow.info().workflow_start_time)]
         self._ending: Ending | None = None
+        self.wave = Wave()
         self._secret_requests = 0
         self._first_finding_at: datetime | None = None
         self._failures: Counter[str] = Counter()
@@ -95,18 +99,21 @@ class Journal:
         if len(self.notes) < NOTES_KEPT:
             self.notes.append(text)
 
-    def planned(self, agents: int) -> None:
-        """A roster of `agents` is about to look."""
-        self.coverage = Coverage(planned=agents)
+    def planned(self, agents: tuple[Agent, ...]) -> None:
+        """A roster of `agents` is about to look: a wave of its own, from which the counts begin anew."""
+        self.coverage = Coverage(planned=len(agents))
+        self.wave = next_wave(self.wave, agents)
 
-    def agent_failed(self, outcome: AgentOutcome, why: str) -> None:
+    def agent_failed(self, agent: Agent, outcome: AgentOutcome, why: str) -> None:
         """One agent is done and has found nothing. The report names the reasons that recur most."""
         self.coverage = count(self.coverage, outcome)
+        self.wave = answered(self.wave, agent, outcome)
         self._failures[why] += 1
 
-    def agent_completed(self, finding: FindingRef) -> None:
+    def agent_completed(self, agent: Agent, finding: FindingRef) -> None:
         """One agent is done and has found what it could."""
         self.coverage = count(self.coverage, AgentOutcome.COMPLETED)
+        self.wave = answered(self.wave, agent, AgentOutcome.COMPLETED)
         self._secret_requests += finding.secret_requests
         if self._first_finding_at is None:
             self._first_finding_at = workflow.now()
@@ -181,6 +188,10 @@ class Journal:
             waiting_for=tuple(gate.request_id for gate in self.gates.pending()),
             summary=self.diagnosis.summary if self.diagnosis else "",
         )
+
+    def progress(self) -> IncidentProgress:
+        """All that moves in the incident."""
+        return progress(self.report(), settled=self.results)
 
     def approvals(self) -> list[PendingApproval]:
         """What waits for a human."""
@@ -263,6 +274,7 @@ class Journal:
             files=Files(report=self._report_path),
             abort_orders=self._orders,
             notes=tuple(self._notes()),
+            wave=self.wave,
         )
 
     def _notes(self) -> Iterator[str]:

@@ -73,7 +73,8 @@ OPTIONS: dict[str, Options] = {
     steps.SYNTHESIZE.name: _seconds(30, 180, attempts=5),
     # A remedy reads back before it writes again, so a killed worker's attempt can be repeated safely.
     steps.REMEDIATE.name: _seconds(60, 300, attempts=UNLIMITED, heartbeat=10),
-    steps.VERIFY.name: _seconds(90, 300, attempts=UNLIMITED, heartbeat=10),
+    # Both look for seconds, then hold: 15 + 8 and 8, and what slow looks take. The workflow asks for more.
+    steps.VERIFY.name: _seconds(40, 300, attempts=UNLIMITED, heartbeat=10),
     steps.MEASURE.name: _seconds(30, 90, attempts=3, heartbeat=10),
     # A look that fails is followed by the next one.
     steps.OBSERVE.name: _seconds(15, 30, attempts=2),

@@ -191,7 +191,7 @@ class _Look:
     ) -> _Candidate:
         began, lasted = stretch
         # Recovery takes what equals a threshold for well, and a figure that reaches its limit is out of range.
-        within = math.nextafter(limit, math.inf if now < limit else -math.inf)
+        within = math.nextafter(limit, -math.inf * meaning(metric).bad)
         region, service = self.place
         sighting = Sighting(
             trouble=trouble,

@@ -77,6 +77,16 @@ def _worst(series: Series, about: Meaning) -> float:
     return about.bad * float((about.bad * series.values[-_LATEST:]).max())
 
 
+def symptom_checks(before: Sequence[Symptom], after: Window, topology: Topology) -> Verification:
+    """One check per symptom: whether its figure is back within its threshold.
+
+    `before` was measured during the incident, `after` ends now. A figure that falls when things are bad is reported as
+    how far it is below zero, so that `after <= threshold` always reads "ok". Where nothing was measurably bad before,
+    nothing counts as recovered.
+    """
+    return _verdict([_check(symptom, after, topology) for symptom in before])
+
+
 def recovery_checks(
     before: Sequence[Symptom],
     after: Window,
@@ -85,12 +95,7 @@ def recovery_checks(
     runaways_before: int | None,
     runaways_after: int | None,
 ) -> Verification:
-    """One check per symptom, and one of long-running statements where a database was the cause.
-
-    `before` was measured during the incident, `after` ends now. A figure that falls when things are bad is reported as
-    how far it is below zero, so that `after <= threshold` always reads "ok". Where nothing was measurably bad before,
-    nothing counts as recovered.
-    """
+    """`symptom_checks`, and one check of long-running statements where a database was the cause."""
     checks = [_check(symptom, after, topology) for symptom in before]
     if root_cause.specialist is Specialist.DATABASE or runaways_before:
         checks.append(
@@ -104,6 +109,10 @@ def recovery_checks(
                 ok=runaways_after == 0,
             )
         )
+    return _verdict(checks)
+
+
+def _verdict(checks: Sequence[Check]) -> Verification:
     improved = any(check.ok and check.before is not None and check.before > check.threshold for check in checks)
     return Verification(
         recovered=improved and all(check.ok for check in checks), improved=improved, checks=tuple(checks)
@@ -113,7 +122,8 @@ def recovery_checks(
 def _check(symptom: Symptom, after: Window, topology: Topology) -> Check:
     about = meaning(symptom.metric)
     reading = _reading(after, symptom.region, symptom.service, symptom.metric)
-    threshold = None if symptom.threshold is None else about.bad * symptom.threshold
+    # Of a metric that may go either way nobody can say on which side of its threshold it is well.
+    threshold = about.bad * symptom.threshold if symptom.threshold is not None and about.bad else None
     if threshold is not None and about.aspect is Aspect.LATENCY:
         # A host that is busy slows every region: as fast as the slower half of its peers, right now, is recovered.
         peers = [_reading(after, other, symptom.service, symptom.metric) for other in topology.regions]

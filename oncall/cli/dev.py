@@ -79,11 +79,12 @@ async def _dev(out: Output, seed: int) -> None:
             out.show(
                 "",
                 f"the key above signs as {APPROVER}, for this run only; elsewhere, in the same folder, try",
-                f'  {program} trigger --anomaly elevated_errors --severity critical --message "checkout fails"',
-                f"  {program} approvals",
-                "or break something first:",
+                f"  {program} on-call start",
+                f"  {program} approve req-…        (the id that it prints)",
+                "then break something, and see it noticed:",
                 f'  curl -X POST {info["admin"]}/faults -H "Authorization: Bearer $(cat {info["admin_token_file"]})"'
                 ' -d \'{"scenario": "cascading_failure", "seed": 7}\'',
+                f"  {program} on-call status",
                 "Ctrl-C stops everything",
             )
             await stack.guarded(asyncio.Event().wait())

@@ -12,7 +12,7 @@ from oncall.cli import settings, sshkeys
 from oncall.cli.files import write_whole
 from oncall.cli.output import Output, interactive, json_option
 from oncall.config import load_approvers
-from oncall.model.access import NAMESPACE_ABORT, NAMESPACE_DECISION, NAMESPACE_TRIGGER, Approvers
+from oncall.model.access import NAMESPACES, Approvers
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.rules.text import plain
 from oncall.trust.allowed_signers import AllowedSigner, parse_allowed_signers
@@ -51,7 +51,7 @@ def add_approver(directory: Path, name: str, key: sshkeys.PublicKey) -> bool:
     if key.fingerprint in current.people:
         message = f"{directory / PEOPLE}: the key {key.fingerprint} belongs to {current.people[key.fingerprint]}"
         raise Terminal(ErrorCode.BAD_CONFIG, f"{message}; remove that first")
-    namespaces = ",".join((NAMESPACE_DECISION, NAMESPACE_TRIGGER, NAMESPACE_ABORT))
+    namespaces = ",".join(NAMESPACES)
     text = current.allowed_signers
     text += "\n" * (bool(text) and not text.endswith("\n")) + f'{name} namespaces="{namespaces}" {key.line}\n'
     # The map comes last: a key in the list that no person owns cannot decide.

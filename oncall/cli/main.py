@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "incidents",
     "status": "incidents",
     "trigger": "incidents",
+    "watch": "watch",
 }
 """Each command and the module of `oncall.cli` that holds it."""
 

@@ -172,14 +172,7 @@ def stop(team: str, reason: str, key: Path | None, as_json: bool) -> int:
     shift_id = shift_workflow_id(team)
 
     async def end() -> ShiftStatus:
-        client = await connect()
-        before = await shifts.status(client, shift_id)
-        if before.phase is ShiftPhase.OFF:
-            return before
-        order = StopOrder(shift_id=shift_id, run_id=before.run_id, reason=reason, ordered_at=datetime.now(UTC))
-        signature = await asyncio.to_thread(sshkeys.sign, chosen, stop_bytes(order), NAMESPACE_STOP)
-        await shifts.stop(client, order.model_copy(update={"signature": signature}))
-        return await _ended(client, shift_id, before)
+        return await go_off(await connect(), shift_id, chosen, reason)
 
     now = loop.run(end())
     out.emit(now)
@@ -188,6 +181,17 @@ def stop(team: str, reason: str, key: Path | None, as_json: bool) -> int:
         out.note(f"the shift goes on: {now.last_refusal or 'it has not ended yet'}")
         return ANSWER_IS_NO
     return DONE
+
+
+async def go_off(client: Client, shift_id: str, key: Path, reason: str) -> ShiftStatus:
+    """End a shift with an order that `key` signs: its last status, or how it stands when it goes on."""
+    before = await shifts.status(client, shift_id)
+    if before.phase is ShiftPhase.OFF:
+        return before
+    order = StopOrder(shift_id=shift_id, run_id=before.run_id, reason=reason, ordered_at=datetime.now(UTC))
+    signature = await asyncio.to_thread(sshkeys.sign, key, stop_bytes(order), NAMESPACE_STOP)
+    await shifts.stop(client, order.model_copy(update={"signature": signature}))
+    return await _ended(client, shift_id, before)
 
 
 async def _ended(client: Client, shift_id: str, before: ShiftStatus) -> ShiftStatus:

@@ -14,6 +14,7 @@ from rich.text import Text
 from oncall.model.access import AccessKind, AccessRequest
 from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.incident import PendingApproval
+from oncall.rules.progress import asked
 from oncall.rules.text import plain
 from oncall.trust.requests import parse_request, request_digest, request_id
 
@@ -37,11 +38,8 @@ def read_pending(pending: PendingApproval) -> AccessRequest:
 
 def what_is_asked(request: AccessRequest) -> str:
     """One line: the kind and, for WRITE, the exact action with every parameter."""
-    if request.intent is None:
-        return f"{request.kind.upper()} access to {len(request.references)} references"
-    fields = request.intent.parameters.model_dump(mode="json")
-    name = fields.pop("type")
-    return plain(f"{request.kind.upper()} {name} " + " ".join(f"{key}={value}" for key, value in fields.items()))
+    parameters = request.intent.parameters.model_dump(mode="json") if request.intent else None
+    return plain(asked(request.kind, parameters, len(request.references)))
 
 
 def _moment(moment: datetime) -> str:
@@ -69,7 +67,9 @@ def view(pending: PendingApproval, request: AccessRequest) -> Panel:
     def row(name: str, *values: str) -> None:
         table.add_row(name, Text("\n".join(plain(value) for value in values)))
 
-    row("incident", f"{request.incident_id} ({request.severity}), opened by {request.requester or 'nobody known'}")
+    # A shift asks for itself, and has no severity.
+    whose, how = ("shift", "") if request.severity is None else ("incident", f" ({request.severity})")
+    row(whose, f"{request.incident_id}{how}, opened by {request.requester or 'nobody known'}")
     if request.intent is not None:
         parameters = request.intent.parameters.model_dump(mode="json")
         row("action", str(parameters.pop("type")))

@@ -17,6 +17,7 @@ from oncall.model.access import AccessRequest
 from oncall.model.coverage import Coverage
 from oncall.model.incident import PendingApproval, Phase
 from oncall.model.report import IncidentReport
+from oncall.rules.ending import GOOD
 from oncall.rules.text import clipped, plain
 
 _EVIDENCE_SHOWN = 3
@@ -119,7 +120,7 @@ class Story:
             self._out.show(table)
         for note in report.notes:
             self.say(f"note: {note}", "yellow")
-        good = report.status in ("resolved", "no_fault", "self_recovered")
+        good = report.status in GOOD
         self.say(f"incident {report.incident_id}: {report.status}", "bold green" if good else "bold red")
 
     async def ask(self, request: AccessRequest) -> bool:

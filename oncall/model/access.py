@@ -15,6 +15,8 @@ NAMESPACE_TRIGGER = "oncall-trigger"
 NAMESPACE_ABORT = "oncall-abort"
 NAMESPACE_SHIFT = "oncall-shift"
 NAMESPACE_STOP = "oncall-stop"
+NAMESPACES = (NAMESPACE_DECISION, NAMESPACE_TRIGGER, NAMESPACE_ABORT, NAMESPACE_SHIFT, NAMESPACE_STOP)
+"""What a person's key signs: an approver's line allows these and nothing else."""
 
 
 class AccessKind(StrEnum):

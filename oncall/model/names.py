@@ -57,6 +57,15 @@ def path_part(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:120] or "_"
 
 
+ATTEMPTS_PER_WAVE = 10
+"""More than an agent is tried in one wave."""
+
+
+def attempt_of_wave(wave: int, attempt: int) -> int:
+    """The number of an attempt among those of all waves: each has a key of its own, so each has a name of its own."""
+    return (wave - 1) * ATTEMPTS_PER_WAVE + attempt
+
+
 def agent_uri(tenant: str, region: str, incident_id: str, specialist: str, service: str, attempt: int) -> str:
     """The SPIFFE id of one agent attempt (https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/)."""
     place = "/".join(_segment(name) for name in (region, "incident", incident_id, specialist, service))

@@ -6,7 +6,7 @@ from typing import Any
 from oncall.model.access import AccessKind, DecisionRecord, GateStatus
 from oncall.model.action import Outcome, Risk, Target
 from oncall.model.alert import Alert
-from oncall.model.coverage import Coverage
+from oncall.model.coverage import Coverage, Wave
 from oncall.model.diagnosis import Diagnosis
 from oncall.model.frozen import Frozen
 from oncall.model.incident import PhaseSpan
@@ -128,3 +128,4 @@ class IncidentReport(Frozen):
     files: Files = Files()
     abort_orders: AbortOrders = AbortOrders()
     notes: tuple[str, ...] = ()
+    wave: Wave = Wave()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from oncall.model.access import Approvers, Decision, Grant
 from oncall.model.action import Action, ActionResult
@@ -74,7 +74,8 @@ class OpenGrantIn(Frozen):
 
 class InvestigateIn(Frozen):
     """One agent's task. `as_of` ends the window that is read, and all agents of a wave share it; `alert_at` is when the
-    alert was raised: what is usual is what was so well before that."""
+    alert was raised: what is usual is what was so well before that. `wave` counts from 1: an incident that widens looks
+    again."""
 
     incident_id: str
     tenant: str
@@ -83,6 +84,7 @@ class InvestigateIn(Frozen):
     alert_at: datetime
     grant_digest: str | None
     recording: str | None = None
+    wave: int = Field(default=1, ge=1)
 
 
 class SynthesizeIn(Frozen):

@@ -1,9 +1,14 @@
-"""Counting what became of each agent."""
+"""Counting what became of each agent, in all and by region and specialist."""
 
+from collections import Counter
 from enum import StrEnum
+from typing import TypeVar
 
-from oncall.model.coverage import Coverage
+from oncall.model.agent import Agent
+from oncall.model.coverage import Coverage, PlaceCoverage, Wave
 from oncall.model.errors import ErrorCode
+
+Counts = TypeVar("Counts", bound=Coverage)
 
 
 class AgentOutcome(StrEnum):
@@ -16,7 +21,7 @@ class AgentOutcome(StrEnum):
     SKIPPED = "skipped"
 
 
-def count(coverage: Coverage, outcome: AgentOutcome) -> Coverage:
+def count(coverage: Counts, outcome: AgentOutcome) -> Counts:
     """`coverage` with one more agent accounted for."""
     return coverage.model_copy(update={outcome.value: getattr(coverage, outcome.value) + 1})
 
@@ -26,6 +31,25 @@ def discount(coverage: Coverage, unverified: int) -> Coverage:
     return coverage.model_copy(
         update={"completed": coverage.completed - unverified, "failed": coverage.failed + unverified}
     )
+
+
+def next_wave(wave: Wave, agents: tuple[Agent, ...]) -> Wave:
+    """The wave after `wave`, of these agents, none of whom has answered. As large as the roster has places."""
+    planned = Counter((agent.region, agent.specialist) for agent in agents)
+    places = tuple(
+        PlaceCoverage(region=region, specialist=specialist, planned=number)
+        for (region, specialist), number in planned.items()
+    )
+    return Wave(number=wave.number + 1, places=places)
+
+
+def answered(wave: Wave, agent: Agent, outcome: AgentOutcome) -> Wave:
+    """`wave` with one of its agents accounted for. An agent whose place is not on its roster changes nothing."""
+    places = tuple(
+        count(place, outcome) if (place.region, place.specialist) == (agent.region, agent.specialist) else place
+        for place in wave.places
+    )
+    return wave.model_copy(update={"places": places})
 
 
 def failure(error_type: str | None, timed_out: bool) -> AgentOutcome:

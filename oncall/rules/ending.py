@@ -11,6 +11,10 @@ TOUCHED = frozenset({Outcome.SUCCEEDED, Outcome.FAILED, Outcome.UNKNOWN})
 """Outcomes after which the estate may have changed, so that recovery must be measured."""
 
 
+GOOD = frozenset({Ending.RESOLVED, Ending.NO_FAULT, Ending.SELF_RECOVERED})
+"""Endings that leave nothing to a human. A mitigated incident has not recovered."""
+
+
 def touched(outcomes: Iterable[Outcome]) -> bool:
     """Whether any action may have changed the estate."""
     return any(outcome in TOUCHED for outcome in outcomes)

@@ -73,8 +73,10 @@ def stale(series: Series, end_s: float) -> bool:
     """Whether the series had stopped well before `end_s` (seconds since the epoch): its last level is not today's."""
     if len(series) < 2:
         return True
-    period = float(np.median(np.diff(series.times)))
-    return end_s - float(series.times[-1]) > max(_STALE_PERIODS * period, _STALE_S)
+    age_s = end_s - float(series.times[-1])
+    if age_s <= _STALE_S:
+        return False
+    return age_s > _STALE_PERIODS * float(np.median(np.diff(series.times)))
 
 
 def deviate(series: Series, about: Meaning, end_s: float) -> Deviation | None:

@@ -6,6 +6,7 @@ server does not answer.
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 
 from temporalio.client import (
     Client,
@@ -26,7 +27,9 @@ from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.incident import IncidentStatus
 from oncall.model.names import Queue, SearchAttribute
 from oncall.model.opening import Opening
+from oncall.model.progress import IncidentProgress
 from oncall.model.report import IncidentReport
+from oncall.rules.progress import progress as progress_of
 from oncall.temporal.boundary import RPC_TIMEOUT, boundary, check_not_cut_off
 
 
@@ -80,6 +83,48 @@ async def status(client: Client, incident_id: str) -> IncidentStatus:
         await check_not_cut_off(_handle(client, incident_id), f"incident {incident_id}")
         found: IncidentStatus = await _handle(client, incident_id).query(
             names.QUERY_STATUS, result_type=IncidentStatus, rpc_timeout=RPC_TIMEOUT
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What Temporal itself knows of an incident's run, without a worker. `status` is its phase, or its ending; empty
+    texts were not recorded yet."""
+
+    incident_id: str
+    run_id: str
+    opened_at: datetime
+    status: str
+    severity: str
+    anomaly_type: str
+
+
+async def outline(client: Client, incident_id: str) -> Outline:
+    """The newest run of an incident, as far as Temporal itself can tell.
+
+    Raises Terminal(NOT_FOUND) for another workflow's id: it would never answer.
+    """
+    async with boundary(f"incident {incident_id}"):
+        found = await _handle(client, incident_id).describe(rpc_timeout=RPC_TIMEOUT)
+    if found.workflow_type != names.INCIDENT_WORKFLOW:
+        raise Terminal(ErrorCode.NOT_FOUND, f"{incident_id} is a {found.workflow_type}, not an incident")
+
+    def text(name: SearchAttribute) -> str:
+        return found.typed_search_attributes.get(SearchAttributeKey.for_keyword(name)) or ""
+
+    status, severity, anomaly = map(text, (SearchAttribute.STATUS, SearchAttribute.SEVERITY, SearchAttribute.ANOMALY))
+    return Outline(incident_id, found.run_id, found.start_time, status, severity, anomaly)
+
+
+async def progress(client: Client, incident_id: str, run_id: str | None = None) -> IncidentProgress:
+    """How far an incident has come. One whose workflow has completed tells it without a worker."""
+    handle = _handle(client, incident_id, run_id)
+    async with boundary(f"incident {incident_id}"):
+        if await check_not_cut_off(handle, f"incident {incident_id}") is WorkflowExecutionStatus.COMPLETED:
+            return progress_of(await handle.result())
+        found: IncidentProgress = await handle.query(
+            names.QUERY_PROGRESS, result_type=IncidentProgress, rpc_timeout=RPC_TIMEOUT
         )
     return found
 

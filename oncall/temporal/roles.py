@@ -55,6 +55,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
     from activities.access import Access
     from activities.evidence import Evidence
     from activities.investigate import Investigate
+    from activities.measure import Measure
     from activities.observe import Observe
     from activities.report import Report
     from activities.sources import Sources
@@ -76,6 +77,7 @@ def _investigate(config: Config, vault: Vault, ledger: Ledger) -> Activities:
         Investigate(config, broker, evidence, worker, sources).investigate,
         Synthesize(config, evidence, worker, sources).synthesize,
         Verify(config, broker, sources, evidence).verify,
+        Measure(config, broker, sources).measure,
         Watch(config, broker, sources).observe,
         Report(config.state).write_report,
     ]

@@ -1,13 +1,14 @@
 """Runs workers until they are told to stop; then drains them."""
 
 import asyncio
+import contextlib
 import json
 import signal
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import FixedSizeSlotSupplier, Worker, WorkerTuner
 
 from activities.implements import missing
 from oncall.config import Config
@@ -17,13 +18,22 @@ from oncall.temporal.client import connect
 from oncall.temporal.roles import QUEUE_OF, Activities, Role, activities_of
 from oncall.temporal.sandbox import runner
 from oncall.temporal.search import ensure_search_attributes
+from oncall.temporal.slots import ActivitySlots
 from workflows.incident import IncidentWorkflow
 from workflows.shift import ShiftWorkflow
 
 ACTIVITY_SLOTS = 200
 """Activities one worker runs at once: more than a whole roster, so that no agent waits for another."""
 
-DRAIN = timedelta(seconds=30)
+OTHER_SLOTS = FixedSizeSlotSupplier(100)
+
+LAST_TASKS_S = 1.0
+"""How long polls that are open when slots close may still bring a task that was on its way."""
+
+DRAIN = timedelta(seconds=65)
+"""How long activities that run may go on. The longest attempt that the server waits for is a remedy's 60 s (then
+verifying 40, synthesizing 30, measuring 25, investigating, opening a grant and reporting 20, surveying 10): whatever
+began before the order to stop ends by itself, or would have timed out in any case. 5 s are left to report it."""
 
 
 async def serve(roles: tuple[Role, ...], config: Config) -> None:
@@ -34,19 +44,41 @@ async def serve(roles: tuple[Role, ...], config: Config) -> None:
     """
     client = await connect()
     await ensure_search_attributes(client)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _order_to_stop()
     async with AsyncExitStack() as stack:
+        served: list[tuple[Worker, ActivitySlots]] = []
         for role in roles:
             activities = await stack.enter_async_context(activities_of(role, config))
-            await stack.enter_async_context(_worker(client, role, activities))
+            slots = ActivitySlots(ACTIVITY_SLOTS)
+            worker = await stack.enter_async_context(_worker(client, role, activities, slots))
+            served.append((worker, slots))
             print(json.dumps({"ready": True, "role": role}), flush=True)
         await stop.wait()
+        for _, slots in served:
+            slots.close()
+        await asyncio.sleep(LAST_TASKS_S)
+        # Together, not one after the other as the stack would: each may need all of DRAIN.
+        await asyncio.gather(*(worker.shutdown() for worker, _ in served))
 
 
-def _worker(client: Client, role: Role, activities: Activities) -> Worker:
+def _order_to_stop() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT; a second one changes nothing, not even while the process is on its way out.
+
+    The loop's own signal handlers would not do: they go with the loop, and a late signal would end the process with a
+    code of its own.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def told(*_: object) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
+    return stop
+
+
+def _worker(client: Client, role: Role, activities: Activities, slots: ActivitySlots) -> Worker:
     queue = QUEUE_OF[role]
     if lacking := missing([step for step in STEPS if step.queue == queue], activities):
         raise Terminal(ErrorCode.BAD_CONFIG, f"role {role} lacks an implementation of: {', '.join(lacking)}")
@@ -56,6 +88,13 @@ def _worker(client: Client, role: Role, activities: Activities) -> Worker:
         workflows=[ShiftWorkflow, IncidentWorkflow] if role is Role.ORCHESTRATE else [],
         activities=activities,
         workflow_runner=runner(),
-        max_concurrent_activities=ACTIVITY_SLOTS,
+        tuner=WorkerTuner.create_composite(
+            # Closed late: a workflow task that is cut off is only given to another worker, and while a worker that has
+            # stopped polling does not say so, tasks for the workflows in its memory wait for it for 10 s.
+            workflow_supplier=OTHER_SLOTS,
+            activity_supplier=slots,
+            local_activity_supplier=OTHER_SLOTS,
+            nexus_supplier=OTHER_SLOTS,
+        ),
         graceful_shutdown_timeout=DRAIN,
     )

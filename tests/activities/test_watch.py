@@ -24,6 +24,7 @@ from oncall.telemetry.protocol import Telemetry
 from oncall.telemetry.window import Series, Window
 from oncall.trust.requests import request_text
 from tests.access.approving import World, a_world, decide
+from tests.activities.scripted_telemetry import Only
 from tests.analyst.worlds import NOW, Memory, step, window
 
 
@@ -43,18 +44,6 @@ FAILING = {
     ("north", "middle", "error_rate(%)"): step(0, 60),
     ("south", "back", "latency_p95(ms)"): step(20, 900),
 }
-
-
-class Only(Sources):
-    """One source of telemetry."""
-
-    def __init__(self, config: Config, telemetry: Telemetry) -> None:
-        super().__init__(config.sources)
-        self._only = telemetry
-
-    def telemetry(self, recording: str | None) -> Telemetry:
-        """It."""
-        return self._only
 
 
 @dataclass

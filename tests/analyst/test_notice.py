@@ -22,6 +22,7 @@ from tests.analyst.worlds import NOW, PERIOD_S, REGIONS, SERVICES, TOPOLOGY, poi
 
 LIMITS = ShiftConfig(for_s=10)
 ALL_PAST = 450
+ROOT = RootCause(region="north", service="back", specialist=Specialist.LOGS, cause="c", confidence=0.9)
 Changes = dict[tuple[str, str, str], Series]
 
 
@@ -76,6 +77,18 @@ def test_a_good_reading_by_chance_does_not_start_it_anew() -> None:
     assert sighting.since == NOW - timedelta(seconds=24)
 
 
+def test_a_source_that_reads_once_a_minute_is_judged_by_two_readings() -> None:
+    def every_minute(*parts: tuple[int, float]) -> Changes:
+        changes = failing(*parts)
+        return {
+            key: Series(NOW.timestamp() - 30 * (NOW.timestamp() - series.times), series.values)
+            for key, series in changes.items()
+        }
+
+    assert not look(every_minute((14, 0), (1, 90))).sightings
+    assert one(every_minute((13, 0), (2, 90))).since == NOW - timedelta(seconds=120)
+
+
 def test_requests_count_not_readings() -> None:
     mostly_idle = [(ALL_PAST, 10.0), (1, 2000.0), (4, 2.0)]
     assert not look(failing((ALL_PAST, 0), (1, 0), (4, 100), requests=mostly_idle)).sightings
@@ -119,6 +132,19 @@ def test_a_success_rate_is_noticed_in_its_own_unit() -> None:
     assert sighting.symptom.before == pytest.approx(70)
     assert sighting.symptom.threshold == pytest.approx(95)
     assert sighting.error_percent == pytest.approx(30)
+
+
+def test_what_is_just_at_its_limit_is_out_of_range_and_so_not_well() -> None:
+    at_the_limit = {
+        ("north", "back", "error_rate(%)"): points([]),
+        ("north", "back", "success_rate(%)"): levels((60, 100), (5, 95)),
+    }
+    for changes in (at_the_limit, failing((60, 0), (5, 5)), full("cpu(%)", (60, 20), (5, 90))):
+        symptom = one(changes).symptom
+        assert symptom.before is not None
+        assert symptom.threshold == pytest.approx(symptom.before)
+        assert symptom.threshold != symptom.before
+        assert not recovery_checks((symptom,), window(changes), TOPOLOGY, ROOT, None, None).checks[0].ok
 
 
 def test_errors_a_second_are_held_against_the_requests() -> None:
@@ -214,7 +240,6 @@ def test_processors_short_everywhere_are_the_hosts_and_full_disks_are_not() -> N
 
 
 def test_a_sighting_is_not_recovered_while_it_lasts_and_is_once_it_is_over() -> None:
-    root = RootCause(region="north", service="back", specialist=Specialist.LOGS, cause="c", confidence=0.9)
     for changes, well in (
         (failing((60, 0), (5, 40)), failing((60, 0))),
         (slow((60, 20), (5, 300)), slow((60, 20))),
@@ -225,8 +250,8 @@ def test_a_sighting_is_not_recovered_while_it_lasts_and_is_once_it_is_over() -> 
         ),
     ):
         symptoms = (one(changes).symptom,)
-        during = recovery_checks(symptoms, window(changes), TOPOLOGY, root, None, None)
-        after = recovery_checks(symptoms, window(well), TOPOLOGY, root, None, None)
+        during = recovery_checks(symptoms, window(changes), TOPOLOGY, ROOT, None, None)
+        after = recovery_checks(symptoms, window(well), TOPOLOGY, ROOT, None, None)
         assert [check.ok for check in (*during.checks, *after.checks)] == [False, True], changes.keys()
         assert after.recovered
 

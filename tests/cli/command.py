@@ -27,13 +27,18 @@ class Ran:
         return line
 
 
+def surroundings(folder: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a command: a home of its own and none of this process's settings."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return {**clean, "HOME": str(folder), **(env or {})}
+
+
 async def oncall(folder: Path, *arguments: str, env: Mapping[str, str] | None = None, timeout_s: float = 60) -> Ran:
     """`starter.py ARGUMENTS` in `folder`, with a home of its own and none of this process's settings."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(STARTER), *arguments),
         cwd=folder,
-        env={**clean, "HOME": str(folder), **(env or {})},
+        env=surroundings(folder, env),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

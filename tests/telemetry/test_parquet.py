@@ -3,6 +3,7 @@ time that is complete; hostile or broken files are one clear error."""
 
 import asyncio
 import json
+import math
 import os
 import shutil
 from collections.abc import Collection
@@ -212,6 +213,19 @@ async def test_spans_know_who_called(live: Path) -> None:
     assert list(window.spans("r", "a").callers) == ["front", ""]
     assert list(window.spans("r", "a").durations_ms) == [3.0, 2.0]
     assert list(window.spans("r", "front").callers) == [""]
+
+
+async def test_readings_without_a_name_or_a_number_are_left_out(live: Path) -> None:
+    rows: list[tuple[object, ...]] = [(naive(1), "r", "b", "n", value) for value in (math.nan, math.inf, None)]
+    rows += [(naive(1), None, "b", "n", 1.0), (naive(1), "r", None, "n", 1.0), (naive(1), "r", "b", None, 1.0)]
+    rows += [(naive(second), "r", "b", name, float(second)) for name in "no" for second in (3, 2)]
+    write(segment(live, "metrics", 0), METRICS, rows)
+    window = await read(live, 5)
+    assert {metric: list(series.values) for metric, series in window.metrics("r", "b").items()} == {
+        "n": [2.0, 3.0],
+        "o": [2.0, 3.0],
+    }
+    assert set(window.series) == {("r", "a"), ("r", "b")}
 
 
 async def test_metrics_alone_are_the_same_metrics_without_opening_anything_else(live: Path) -> None:
