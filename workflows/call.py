@@ -1,6 +1,7 @@
 """How a workflow runs a step: by its typed name, with the options of its kind, never by importing the activity."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -14,8 +15,9 @@ In = TypeVar("In", bound=BaseModel)
 Out = TypeVar("Out", bound=BaseModel)
 
 
-def start(step: Step[In, Out], arg: In, summary: str) -> workflow.ActivityHandle[Out]:
-    """Schedule a step; `summary` is what the Temporal UI shows beside it."""
+def start(step: Step[In, Out], arg: In, summary: str, within: timedelta | None = None) -> workflow.ActivityHandle[Out]:
+    """Schedule a step; `summary` is what the Temporal UI shows beside it. `within`: how long it may take with all its
+    retries, where that is less than its options allow."""
     chosen = options(step)
     return workflow.start_activity(
         step.name,
@@ -23,16 +25,16 @@ def start(step: Step[In, Out], arg: In, summary: str) -> workflow.ActivityHandle
         task_queue=step.queue,
         result_type=step.output,
         start_to_close_timeout=chosen.start_to_close,
-        schedule_to_close_timeout=chosen.schedule_to_close,
+        schedule_to_close_timeout=within or chosen.schedule_to_close,
         heartbeat_timeout=chosen.heartbeat,
         retry_policy=chosen.retry,
         summary=summary,
     )
 
 
-async def call(step: Step[In, Out], arg: In, summary: str) -> Out:
+async def call(step: Step[In, Out], arg: In, summary: str, within: timedelta | None = None) -> Out:
     """Run a step to its end. Raises ActivityError when its retries are used up."""
-    return await start(step, arg, summary)
+    return await start(step, arg, summary, within)
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,10 @@ class IncidentWorkflow:
             return True
         return await self._ask_to_read(surveyed)
 
+    def _readable_now(self) -> str | None:
+        """The READ grant in use, while it lasts: asking for nothing would add to the history of a gate that waits."""
+        return self._grant if self._read_until is not None and workflow.now() < self._read_until else None
+
     async def _ask_to_read(self, surveyed: steps.Surveyed) -> bool:
         journal = self._journal
         self._enter(Phase.AWAITING_READ_APPROVAL)
@@ -283,7 +287,7 @@ class IncidentWorkflow:
             rule = surveyed.policy.rule(action.parameters.type)
             journal.asked(action, rule.risk, journal.gates.open(request, rule.verdict))
         symptoms = self._opening.symptoms or synthesis.symptoms
-        looking = asyncio.create_task(self._recovery.look_out(symptoms, grant=lambda: self._grant))
+        looking = asyncio.create_task(self._recovery.look_out(symptoms, grant=self._readable_now))
         try:
             await self._run_approved(synthesis.actions)
         finally:

@@ -3,7 +3,7 @@
 Times are workflow times, so a replay writes the same logbook.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -11,6 +11,7 @@ from temporalio import workflow
 from oncall.model.access import AccessKind, GateStatus, SharedGrant
 from oncall.model.incident import Gate, PendingApproval
 from oncall.model.shift import (
+    AlertGroup,
     FollowedIncident,
     GrantStatus,
     IncidentState,
@@ -22,7 +23,7 @@ from oncall.model.shift import (
 )
 from oncall.model.shift_state import ShiftState
 from oncall.rules import approvals, watching
-from oncall.rules.asking import Asker, Question, Rulebook, ask
+from oncall.rules.asking import SHORTEST_ANSWER, Asker, Question, Rulebook, ask
 from oncall.rules.text import markdown
 from oncall.trust import requests
 from workflows.gate import Gates
@@ -32,6 +33,9 @@ CLOSED_KEPT = 20
 
 GATES_KEPT = 10
 """Questions to people that are handed to the next run, the newest."""
+
+UNSEEN = 1.5
+"""Intervals after which a problem was missed by a look, and not only by the clock."""
 
 NOTES_KEPT = 20
 """Notes kept, the newest: a shift may last for months."""
@@ -59,7 +63,7 @@ class Logbook:
         self.problems = list(state.problems)
         self.followed = state.followed
         self._renew_at = state.renew_at
-        self._renewal = state.renewal
+        self._question = state.question
         self._looks = state.looks
         self._blind_since = state.blind_since
         self._closed = list(state.closed)
@@ -82,7 +86,7 @@ class Logbook:
             grant_digest=self.grant_digest,
             expires_at=self.expires_at,
             renew_at=self._renew_at,
-            renewal=self._renewal,
+            question=self._question,
             gates=self.gates.all()[-GATES_KEPT:],
             next_look_at=self.next_look_at,
             last_look=self.last_look,
@@ -122,25 +126,29 @@ class Logbook:
             purpose=f"go on: {purpose}" if renewal else purpose,
         )
         request = ask(asker, book, question, now, str(workflow.uuid4()))
-        digest = self.gates.open(request, surveyed.policy.read)
-        if renewal:
-            self._renewal = digest
-        return digest
+        self._question = self.gates.open(request, surveyed.policy.read)
+        return self._question
 
     def granted(self, gate: Gate, grant: SharedGrant) -> None:
         """The grant is open and in use."""
         now, expires = workflow.now(), gate.request.grant_expires_at
         self.grant, self.grant_digest, self.expires_at = grant, gate.request_digest, expires
         self._renew_at = expires - min(timedelta(seconds=self.opening.renew_before_s), (expires - now) / 2)
-        self._renewal = None
+        self._question = None
 
-    def renewal_gate(self) -> Gate | None:
-        """The question whether to go on, where one was asked."""
-        return None if self._renewal is None else self.gates.get(self._renewal)
+    def question(self) -> Gate | None:
+        """The question for READ access that was asked last, until what it granted is in use."""
+        return None if self._question is None else self.gates.get(self._question)
 
     def renewal_due(self) -> bool:
-        """Whether it is time to ask whether to go on."""
-        return self._renew_at is not None and workflow.now() >= self._renew_at
+        """Whether it is time to ask whether to go on: for the first time, or again where a question was given less time
+        than the grant in use has."""
+        now, asked = workflow.now(), self.question()
+        if self._renew_at is None or self.expires_at is None or now >= self.expires_at:
+            return False
+        if asked is None:
+            return now >= self._renew_at
+        return asked.status is GateStatus.EXPIRED and now + SHORTEST_ANSWER < self.expires_at
 
     def grant_over(self) -> bool:
         """Whether the grant in use has ended."""
@@ -148,8 +156,11 @@ class Logbook:
 
     def next_duty_at(self) -> datetime:
         """When the grant next needs attention."""
-        duties = [moment for moment in (self.expires_at, None if self._renewal else self._renew_at) if moment]
-        return min(duties, default=self.next_look_at)
+        asked = self.question()
+        duties = [self.expires_at, self._renew_at if asked is None else None]
+        if asked is not None and asked.status is GateStatus.PENDING:
+            duties.append(asked.request.answer_by)
+        return min((moment for moment in duties if moment is not None), default=self.next_look_at)
 
     def shared(self) -> list[SharedGrant]:
         """The grant that incidents may use: none once it or the shift is over."""
@@ -163,13 +174,20 @@ class Logbook:
         behind = max(0, (workflow.now() - self.next_look_at) // interval)
         self.next_look_at += (behind + 1) * interval
 
-    def looked(self, look: Look) -> None:
-        """A look has worked."""
+    def looked(self, look: Look, groups: Sequence[AlertGroup]) -> None:
+        """A look has worked, and showed `groups`."""
         self.last_look = look
         self._looks += 1
+        self.problems = watching.look(self.problems, groups, workflow.now(), self._clear())
         if self._blind_since is not None:
             self.note(f"sees again after {(workflow.now() - self._blind_since).total_seconds():.0f} s")
         self._blind_since = None
+
+    def _clear(self) -> timedelta:
+        """How long a problem has to be out of sight to be gone. At a slow rhythm, or when looks failed, it was not
+        looked for in the meantime."""
+        looked_for = timedelta(seconds=max(self.opening.clear_s, UNSEEN * self.opening.interval_s))
+        return looked_for + (timedelta(0) if self._blind_since is None else workflow.now() - self._blind_since)
 
     def blind(self, why: str) -> None:
         """A look has failed."""
@@ -183,11 +201,10 @@ class Logbook:
         for each in found:
             if each.state is IncidentState.CUT_OFF:
                 self.note(f"{each.incident_id} was cut off from outside, without a report: {each.summary}")
-        running = [problem for problem in self.problems if problem.running]
-        self.problems = watching.follow(self.problems, found, workflow.now())
+        running = {(problem.incident_id, problem.opened_at) for problem in self.problems if problem.running}
+        self.problems = watching.follow(self.problems, found, workflow.now(), self._clear())
         ended = [problem for problem in self.problems if problem.ending is not None]
-        was_running = {problem.incident_id for problem in running}
-        self._closed.extend(problem for problem in ended if problem.incident_id in was_running)
+        self._closed.extend(problem for problem in ended if (problem.incident_id, problem.opened_at) in running)
         del self._closed[:-CLOSED_KEPT]
         self.followed = tuple(each for each in found if each.state is IncidentState.RUNNING)
 
@@ -210,7 +227,9 @@ class Logbook:
         self._last_refusal = why
 
     def note(self, text: str) -> None:
-        """Keep a line that people should read."""
+        """Keep a line that people should read. The same again says nothing new, and would crowd out others."""
+        if self._notes and self._notes[-1].endswith(f" {text}"):
+            return
         self._notes.append(f"{workflow.now():%Y-%m-%d %H:%M:%S} {text}")
         del self._notes[:-NOTES_KEPT]
 
@@ -228,7 +247,9 @@ class Logbook:
             return ShiftPhase.OFF
         if self.grant is None:
             return ShiftPhase.AWAITING_READ_APPROVAL
-        return ShiftPhase.RENEWING if self._renewal is not None else ShiftPhase.WATCHING
+        asked = self.question()
+        pending = asked is not None and asked.status is GateStatus.PENDING
+        return ShiftPhase.RENEWING if pending else ShiftPhase.WATCHING
 
     def phase_changed(self) -> bool:
         """Whether the phase is another than when this was last asked: each upsert is an event in history."""

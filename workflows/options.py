@@ -58,6 +58,9 @@ class Rhythm:
 LOOK_AGAIN = Rhythm(timedelta(seconds=15), 0.2, timedelta(minutes=30))
 """How often an incident that waits for people measures whether it has recovered by itself."""
 
+SURVEY_AGAIN = timedelta(seconds=20)
+"""How long a shift that has a grant waits to hear what has changed: meanwhile it looks at nothing."""
+
 VERIFY_PATIENCE = timedelta(seconds=60)
 """How long recovery is waited for after the last remedy."""
 

@@ -8,6 +8,7 @@ Guarantee: incidents outlive it, whatever happens to it. Failure mode: without a
 import asyncio
 import contextlib
 from datetime import datetime, timedelta
+from typing import NoReturn
 
 from temporalio import workflow
 from temporalio.common import (
@@ -16,7 +17,7 @@ from temporalio.common import (
     TypedSearchAttributes,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import ActivityError, FailureError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
 from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -33,8 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from oncall.trust import requests
     from workflows.call import call, failure
     from workflows.logbook import Logbook
-
-ANSWERED = (GateStatus.APPROVED, GateStatus.DENIED)
+    from workflows.options import SURVEY_AGAIN
 
 UNREAD_KEPT = 100
 """Orders to stop that are kept until it is known who may give one; a flood must not fill the memory."""
@@ -45,7 +45,6 @@ EVENTS_PER_RUN = 3_000
 ENDS_A_SHIFT = frozenset(
     {
         ErrorCode.GRANT_UNKNOWN,
-        ErrorCode.GRANT_EXPIRED,
         ErrorCode.GRANT_REVOKED,
         ErrorCode.NOT_AN_APPROVER,
         ErrorCode.SIGNATURE_REFUSED,
@@ -53,7 +52,10 @@ ENDS_A_SHIFT = frozenset(
         ErrorCode.LEDGER_FOREIGN,
     }
 )
-"""What a look is refused with when there is no READ access any more; whatever else fails may pass."""
+"""What a look is refused with when there is no READ access any more; whatever else fails may pass. That the grant has
+expired is not among them: the clock says so too, and a renewal may have been approved during that look."""
+
+CANCELLED = "cancelled through Temporal"
 
 
 @workflow.defn(name=names.SHIFT_WORKFLOW)
@@ -73,10 +75,11 @@ class ShiftWorkflow:
         try:
             ended = await self._on_call()
         except asyncio.CancelledError:
-            ended = "cancelled through Temporal"
+            ended = CANCELLED
         except ActivityError as error:
-            ended = failure(error).line
-        await self._follow()
+            ended = CANCELLED if is_cancelled_exception(error) else failure(error).line
+        with contextlib.suppress(ActivityError):
+            await self._follow()
         self._log.end(ended)
         self._show()
         return self._log.status()
@@ -86,7 +89,9 @@ class ShiftWorkflow:
         log = self._log
         if log.surveyed is None:
             log.surveyed = await self._survey()
-            log.requester = orders.shift_requester(self._opening, log.started_at, log.surveyed.approvers)
+            log.requester = orders.shift_requester(
+                self._opening, workflow.info().workflow_id, log.started_at, log.surveyed.approvers
+            )
         self._read_unread(log.surveyed)
         if log.grant is None and (refused := await self._go_on_call()):
             return refused
@@ -96,23 +101,25 @@ class ShiftWorkflow:
             if ended := await self._look():
                 return ended
             self._show()
-            if self._full():
-                workflow.continue_as_new(ShiftIn(opening=self._opening, state=log.hand_over()))
 
-    async def _survey(self) -> steps.Surveyed:
+    async def _survey(self, within: timedelta | None = None) -> steps.Surveyed:
         task = steps.SurveyIn(incident_id=self._opening.shift_id, tenant=self._opening.tenant)
-        return await call(steps.SURVEY, task, "what is there to watch, and who may approve")
+        return await call(steps.SURVEY, task, "what is there to watch, and who may approve", within)
 
     # -- access -------------------------------------------------------------------------------------------------
 
     async def _go_on_call(self) -> str | None:
         """Ask for READ access once; why there is none, or None."""
-        digest = self._log.ask(renewal=False)
+        log = self._log
+        asked = log.question()
+        digest = asked.request_digest if asked else log.ask(renewal=False)
         self._show()
-        gate = await self._log.gates.answered(digest, stop=lambda: self._stopped is not None)
-        if gate.status is not GateStatus.APPROVED:
-            return self._stopped or _refusal("READ access", gate)
-        return await self._use(gate)
+        gate = await log.gates.answered(digest, stop=self._called_away)
+        if gate.status is GateStatus.APPROVED:
+            return await self._use(gate)
+        if gate.status is GateStatus.PENDING and self._stopped is None:
+            self._hand_over()
+        return self._stopped or _refusal("READ access", gate)
 
     async def _use(self, gate: Gate) -> str | None:
         """Open the approved grant: every reference of it has to resolve. Why it cannot be used, or None."""
@@ -122,6 +129,8 @@ class ShiftWorkflow:
                 steps.OPEN_GRANT, steps.OpenGrantIn(request=text, decisions=gate.decisions), "open the READ grant"
             )
         except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
             return failure(error).line
         self._log.granted(gate, SharedGrant(request=text, decisions=gate.decisions))
         self._show()
@@ -131,17 +140,19 @@ class ShiftWorkflow:
         """Renew the grant before it ends. Why there is none any more, or None."""
         log = self._log
         log.gates.expire_due()
-        gate = log.renewal_gate()
+        gate = log.question()
         if gate is not None and gate.status is GateStatus.APPROVED:
             if refused := await self._use(gate):
                 return f"the renewed READ grant cannot be used: {refused}"
             await self._hand_grant_on()
         elif gate is not None and gate.status is GateStatus.DENIED:
             return _refusal("renewal", gate)
-        elif gate is None and log.renewal_due():
+        elif log.renewal_due():
             try:
-                log.surveyed = await self._survey()
+                log.surveyed = await self._survey(within=SURVEY_AGAIN)
             except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
                 # The grant in use is good for a while yet: what is known of the policy from before has to do.
                 log.note(failure(error).line)
             log.ask(renewal=True)
@@ -167,6 +178,9 @@ class ShiftWorkflow:
         while True:
             if self._stopped is not None:
                 return self._stopped
+            # Here, because nothing can arrive between the two: what only this run knows must not be handed over.
+            if self._full():
+                self._hand_over()
             if ended := await self._keep_grant():
                 return ended
             pause = min(log.next_look_at, log.next_duty_at()) - workflow.now()
@@ -179,10 +193,11 @@ class ShiftWorkflow:
                 )
 
     def _called_for(self) -> bool:
-        gate = self._log.renewal_gate()
-        return self._stopped is not None or (
-            gate is not None and gate.status in (GateStatus.APPROVED, GateStatus.DENIED)
-        )
+        gate = self._log.question()
+        return self._called_away() or (gate is not None and gate.status in (GateStatus.APPROVED, GateStatus.DENIED))
+
+    def _called_away(self) -> bool:
+        return self._stopped is not None or self._full()
 
     async def _look(self) -> str | None:
         """One look, and what follows from it. Why the shift ends, or None."""
@@ -201,15 +216,15 @@ class ShiftWorkflow:
         try:
             observed = await call(steps.OBSERVE, task, "look")
         except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
             why = failure(error)
             if why.code in ENDS_A_SHIFT:
                 return f"READ access is gone: {why.line}"
             log.blind(why.line)
             return None
-        log.looked(
-            Look(as_of=observed.as_of, services=observed.services, groups=len(observed.groups), blind=observed.blind)
-        )
-        log.problems = watching.look(log.problems, observed.groups, workflow.now(), timedelta(seconds=opening.clear_s))
+        seen = Look(as_of=observed.as_of, services=observed.services, groups=len(observed.groups), blind=observed.blind)
+        log.looked(seen, observed.groups)
         return None
 
     async def _follow(self) -> None:
@@ -226,6 +241,8 @@ class ShiftWorkflow:
         try:
             followed = await call(steps.FOLLOW, steps.FollowIn(incidents=keys), f"how {len(keys)} incidents stand")
         except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
             log.note(failure(error).line)
             return
         log.follow(followed.incidents)
@@ -275,6 +292,10 @@ class ShiftWorkflow:
     def _full(self) -> bool:
         info = workflow.info()
         return info.is_continue_as_new_suggested() or info.get_current_history_length() >= EVENTS_PER_RUN
+
+    def _hand_over(self) -> NoReturn:
+        """Go on in a new run, under the same id."""
+        workflow.continue_as_new(ShiftIn(opening=self._opening, state=self._log.hand_over()))
 
     def _show(self) -> None:
         """Keep the Temporal UI and the search attributes saying what is going on."""

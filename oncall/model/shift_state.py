@@ -13,7 +13,8 @@ class ShiftState(Frozen):
     """`grant` is the READ grant that is in use, `expires_at` its end and `gates` the questions to people, oldest first.
 
     `run_id` is the first run of the chain, `next_look_at` when the next look is due, `blind_since` when looks began to
-    fail; `surveyed` what a worker knew when a question was last asked; `renewal` the digest of the request to renew.
+    fail; `surveyed` what a worker knew when a question was last asked; `question` that one's digest until its grant is
+    in use.
     """
 
     run_id: str
@@ -25,7 +26,7 @@ class ShiftState(Frozen):
     grant_digest: str | None = None
     expires_at: datetime | None = None
     renew_at: datetime | None = None
-    renewal: str | None = None
+    question: str | None = None
     gates: tuple[Gate, ...] = ()
     next_look_at: datetime
     last_look: Look | None = None

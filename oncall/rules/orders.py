@@ -57,9 +57,12 @@ def abort(order: AbortOrder, incident_id: str, run_id: str, now: datetime, appro
     return Verdict(True, f"aborted by {signer.person}: {order.reason[:200]}")
 
 
-def shift_requester(opening: ShiftOpening, started_at: datetime, approvers: Approvers) -> str | None:
-    """The person whose signature put this team on call, at `started_at`; None when nobody's did."""
-    if opening.signature is None or not _recent(opening.opened_at, started_at):
+def shift_requester(opening: ShiftOpening, workflow_id: str, started_at: datetime, approvers: Approvers) -> str | None:
+    """The person whose signature put this team on call, at `started_at`; None when nobody's did.
+
+    An opening that was signed for another shift, or at another time, is somebody else's copy.
+    """
+    if opening.signature is None or opening.shift_id != workflow_id or not _recent(opening.opened_at, started_at):
         return None
     try:
         signer = ssh.verify(
