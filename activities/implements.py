@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from temporalio import activity
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from activities.heartbeat import heartbeating
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.steps import Step
 
@@ -53,7 +54,8 @@ class _Implements(Generic[In, Out]):
         async def boundary(*args: Any) -> Any:
             failure: BaseException
             try:
-                return await function(*args)
+                async with heartbeating():
+                    return await function(*args)
             except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:  # noqa: BLE001 - the boundary
                 failure = _failure(step.name, error)
             # Raised outside of the handler, so that the original is not even the new exception's __context__.
@@ -66,9 +68,9 @@ class _Implements(Generic[In, Out]):
 def implements(step: Step[In, Out]) -> Implements[In, Out]:
     """A decorator that makes an async function or method the implementation of `step`.
 
-    The result is a Temporal activity named `step.name`; a method becomes one when it is taken from an instance
-    (`Worker(activities=[Remediation(broker).remediate])`). Raises TypeError at import when the annotations are not
-    exactly the step's input and output. What the activity raises is one of:
+    The result is a Temporal activity named `step.name` that heartbeats while it runs; a method becomes one when it is
+    taken from an instance (`Worker(activities=[Remediation(broker).remediate])`). Raises TypeError at import when the
+    annotations are not exactly the step's input and output. What the activity raises is one of:
 
     - `ApplicationError` with the code as `type` and the message of a `Terminal` (non-retryable) or a `Retryable`
       (with its delay);

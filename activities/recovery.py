@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 
 from temporalio import activity
 
-from activities.heartbeat import heartbeating
 from oncall.model.errors import ErrorCode, OncallError
 from oncall.model.verification import Verification
 
@@ -28,25 +27,24 @@ async def until_held(look: Look, wait_s: float) -> Verification:
 
     So it lasts at most `wait_s`, `HOLD_S` and two looks. When the worker is told to stop it ends with the look that
     is under way, not recovered and not settled; nothing is lost by that but the time that recovery had held.
-    Heartbeats meanwhile. A look without telemetry is a bad one, and says so.
+    A look without telemetry is a bad one, and says so.
     """
     # Durations by the clock that nobody sets: a corrected wall clock must not shorten the hold.
     begun = time.monotonic()
     well_since: float | None = None
-    async with heartbeating():
-        while True:
-            seen = await _seen(look)
-            now = time.monotonic()
-            if not seen.recovered:
-                well_since = None
-                if now - begun >= wait_s:
-                    return seen
-            else:
-                well_since = now if well_since is None else well_since
-                if now - well_since >= HOLD_S:
-                    return seen
-            if await _told_to_stop(POLL_S):
-                return seen.model_copy(update={"recovered": False, "settled": False})
+    while True:
+        seen = await _seen(look)
+        now = time.monotonic()
+        if not seen.recovered:
+            well_since = None
+            if now - begun >= wait_s:
+                return seen
+        else:
+            well_since = now if well_since is None else well_since
+            if now - well_since >= HOLD_S:
+                return seen
+        if await _told_to_stop(POLL_S):
+            return seen.model_copy(update={"recovered": False, "settled": False})
 
 
 async def _seen(look: Look) -> Verification:

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from activities.heartbeat import heartbeating
 from activities.implements import implements
 from oncall.access.write import Claim, WriteBroker
 from oncall.config import References
@@ -44,23 +43,22 @@ class Remediation:
         target is away; a retry then goes on where the ledger says that this one stopped. Once retries are used up, the
         outcome is unknown to whoever called, because the ledger may say "begun".
         """
-        async with heartbeating():
-            try:
-                claim = await self._broker.claim(task.request, task.decisions)
-            except Terminal as refusal:
-                return await self._refused(task.request, refusal)
-            if claim.ended is not None:
-                return claim.ended
-            # From here on only what the broker has verified is used.
-            result = _blank(claim.request, claim.digest)
-            result = await self._perform(claim, _intent(claim.request), result)
-            result = _with(result, secret_requests=self._broker.take_secret_requests())
-            try:
-                # Of two attempts that both got here the ledger keeps one, and that is what happened.
-                return self._broker.end(claim, result)
-            except Terminal as failure:
-                detail = f"the outcome cannot be recorded: {failure.message}; it was: {result.outcome}"
-                return _with(result, outcome=Outcome.UNKNOWN, verified=False, detail=detail, error_code=failure.code)
+        try:
+            claim = await self._broker.claim(task.request, task.decisions)
+        except Terminal as refusal:
+            return await self._refused(task.request, refusal)
+        if claim.ended is not None:
+            return claim.ended
+        # From here on only what the broker has verified is used.
+        result = _blank(claim.request, claim.digest)
+        result = await self._perform(claim, _intent(claim.request), result)
+        result = _with(result, secret_requests=self._broker.take_secret_requests())
+        try:
+            # Of two attempts that both got here the ledger keeps one, and that is what happened.
+            return self._broker.end(claim, result)
+        except Terminal as failure:
+            detail = f"the outcome cannot be recorded: {failure.message}; it was: {result.outcome}"
+            return _with(result, outcome=Outcome.UNKNOWN, verified=False, detail=detail, error_code=failure.code)
 
     async def _refused(self, text: str, refusal: Terminal) -> ActionResult:
         """The broker's refusal as a result, so that the incident goes on with manual steps."""

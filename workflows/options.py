@@ -19,12 +19,13 @@ UNLIMITED = 0
 
 @dataclass(frozen=True)
 class Options:
-    """How a step is tried. A step with a heartbeat is noticed dead, and can be cancelled, within that time."""
+    """How a step is tried. One whose worker has died is noticed, and one that runs can be cancelled, within
+    `heartbeat`."""
 
     start_to_close: timedelta
     schedule_to_close: timedelta
     retry: RetryPolicy
-    heartbeat: timedelta | None = None
+    heartbeat: timedelta = timedelta(seconds=10)
 
 
 def _retry(attempts: int) -> RetryPolicy:
@@ -36,12 +37,11 @@ def _retry(attempts: int) -> RetryPolicy:
     )
 
 
-def _seconds(start_to_close: float, schedule_to_close: float, attempts: int, heartbeat: float | None = None) -> Options:
+def _seconds(start_to_close: float, schedule_to_close: float, attempts: int) -> Options:
     return Options(
         start_to_close=timedelta(seconds=start_to_close),
         schedule_to_close=timedelta(seconds=schedule_to_close),
         retry=_retry(attempts),
-        heartbeat=None if heartbeat is None else timedelta(seconds=heartbeat),
     )
 
 
@@ -72,10 +72,10 @@ OPTIONS: dict[str, Options] = {
     steps.INVESTIGATE.name: _seconds(20, 90, attempts=3),
     steps.SYNTHESIZE.name: _seconds(30, 180, attempts=5),
     # A remedy reads back before it writes again, so a killed worker's attempt can be repeated safely.
-    steps.REMEDIATE.name: _seconds(60, 300, attempts=UNLIMITED, heartbeat=10),
+    steps.REMEDIATE.name: _seconds(60, 300, attempts=UNLIMITED),
     # Both look for seconds, then hold: 15 + 8 and 8, and what slow looks take. The workflow asks for more.
-    steps.VERIFY.name: _seconds(40, 300, attempts=UNLIMITED, heartbeat=10),
-    steps.MEASURE.name: _seconds(30, 90, attempts=3, heartbeat=10),
+    steps.VERIFY.name: _seconds(40, 300, attempts=UNLIMITED),
+    steps.MEASURE.name: _seconds(30, 90, attempts=3),
     # A look that fails is followed by the next one.
     steps.OBSERVE.name: _seconds(15, 30, attempts=2),
     steps.FOLLOW.name: _seconds(20, 60, attempts=3),

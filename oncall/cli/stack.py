@@ -36,7 +36,7 @@ ROLES = ("orchestrate", "investigate", "remediate")
 ESTATE_READY_S = 60.0
 WORKER_READY_S = 60.0
 STOP_S = 20.0
-WORKER_STOP_S = 75.0
+WORKER_STOP_S = 85.0
 """What a worker is given to end: more than it needs at most, for one killed in the middle leaves a failed attempt. With
 nothing to do it needs a second."""
 MARKER = "embedded-stack"

@@ -27,14 +27,21 @@ ACTIVITY_SLOTS = 200
 
 OTHER_SLOTS = FixedSizeSlotSupplier(100)
 
-LAST_TASKS_S = 1.0
-"""How long polls that are open when slots close may still bring a task that was on its way."""
+HEARTBEAT_EVERY = timedelta(seconds=4)
+"""How often a heartbeat is passed on at most. By default the SDK saves them up for 8 of their 10 s: a worker that is
+busy for 2 s would count as dead."""
+
+QUIET_S = 1.0
+"""How long nothing may have begun or ended before polls are cut off: what was on its way has arrived by then."""
+
+LAST_TASKS_S = 10.0
+"""How long that is waited for at most."""
 
 DRAIN = timedelta(seconds=65)
 """How long activities that run may go on. The longest attempt that the server waits for is a remedy's, 60 s; then come
 verifying 40, synthesizing and measuring 30, investigating, opening a grant, following and reporting 20, observing 15,
 surveying 10. So whatever had begun ends by itself, or had run out of time in any case; 5 s are left to report it. With
-`LAST_TASKS_S`, what stops a worker has to wait for 66 s."""
+`LAST_TASKS_S`, what stops a worker has to wait for 75 s."""
 
 
 async def serve(roles: tuple[Role, ...], config: Config) -> None:
@@ -55,9 +62,7 @@ async def serve(roles: tuple[Role, ...], config: Config) -> None:
             served.append((worker, slots))
             print(json.dumps({"ready": True, "role": role}), flush=True)
         await stop.wait()
-        for _, slots in served:
-            slots.close()
-        await asyncio.sleep(LAST_TASKS_S)
+        await asyncio.gather(*(slots.close(QUIET_S, LAST_TASKS_S) for _, slots in served))
         # Together, not one after the other as the stack would: each may need all of DRAIN.
         await asyncio.gather(*(worker.shutdown() for worker, _ in served))
 
@@ -98,4 +103,5 @@ def _worker(client: Client, role: Role, activities: Activities, slots: ActivityS
             nexus_supplier=OTHER_SLOTS,
         ),
         graceful_shutdown_timeout=DRAIN,
+        max_heartbeat_throttle_interval=HEARTBEAT_EVERY,
     )

@@ -8,6 +8,7 @@ no other is opened.
 """
 
 import asyncio
+import time
 
 from temporalio.worker import (
     CustomSlotSupplier,
@@ -25,10 +26,17 @@ class ActivitySlots(CustomSlotSupplier):
         self._loop = asyncio.get_running_loop()
         self._free = asyncio.Semaphore(count)
         self._closed = False
+        self._stirred = 0.0
 
-    def close(self) -> None:
-        """Gives out no slot any more; activities that run keep theirs."""
+    async def close(self, quiet_s: float, at_most_s: float) -> None:
+        """Gives out no slot any more; then waits until no activity has begun or ended for `quiet_s` seconds, or for
+        `at_most_s`. What ends often makes a workflow ask for the next step at once, and that must not arrive in the
+        moment in which the polls are cut off."""
         self._closed = True
+        self._stirred = time.monotonic()
+        until = self._stirred + at_most_s
+        while (left := min(self._stirred + quiet_s, until) - time.monotonic()) > 0:
+            await asyncio.sleep(left)
 
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
         """A slot once one is free; never once they are closed, until the worker gives up waiting."""
@@ -42,8 +50,10 @@ class ActivitySlots(CustomSlotSupplier):
         return None
 
     def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None:
-        """A slot counts from when it is reserved."""
+        """A poll has brought a task; called from the SDK's own threads."""
+        self._stirred = time.monotonic()
 
     def release_slot(self, ctx: SlotReleaseContext) -> None:
         """Makes a slot free again; called from the SDK's own threads."""
+        self._stirred = time.monotonic()
         self._loop.call_soon_threadsafe(self._free.release)

@@ -2,6 +2,7 @@
 
 - annotations that differ from the step's are a TypeError; the activity's name is the step's;
 - bound methods of instances with dependencies work in a real worker;
+- it heartbeats while it runs, with nothing in it;
 - Terminal is not retried, Retryable carries its delay, anything else shows its class name only;
 - neither the failure, nor its chain, nor the log ever holds the text of an unexpected exception.
 """
@@ -19,7 +20,7 @@ from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ActivityError, ApplicationError
-from temporalio.testing import WorkflowEnvironment
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from temporalio.worker import Worker
 
 from activities.implements import implements, missing
@@ -49,6 +50,26 @@ async def fails_with(error: BaseException) -> BaseException:
     with pytest.raises(BaseException) as caught:  # noqa: PT011
         await echo(task())
     return caught.value
+
+
+async def test_it_heartbeats_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    @implements(ECHO)
+    async def echo(task: SurveyIn) -> Written:
+        await asyncio.sleep(0.5)
+        return Written(path="/")
+
+    monkeypatch.setattr("activities.heartbeat.INTERVAL_S", 0.05)
+    beats: list[tuple[Any, ...]] = []
+    environment = ActivityEnvironment()
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    activity_: Any = echo
+    await environment.run(activity_, task())
+    assert len(beats) >= 3
+    assert set(beats) == {()}, "a heartbeat carries nothing"
+    await asyncio.sleep(0.2)
+    seen = len(beats)
+    await asyncio.sleep(0.2)
+    assert len(beats) == seen, "it stops with the step"
 
 
 def test_the_annotations_must_be_the_steps() -> None:
