@@ -1,6 +1,6 @@
 # The two commands: `make demo` and `make test`. Both install what is missing, into this folder only.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench campaign-kill clean
+.PHONY: help demo test check bench campaign-kill campaign-faults campaign-month clean
 
 # uv from PATH if it works, else our own below .tools.
 UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .tools/uv)
@@ -44,6 +44,9 @@ bench: .venv/.dev ## The budgets, measured side by side
 
 campaign-kill: .venv/.dev ## Kill workers and the Temporal server again and again, and count what is lost
 	@$(RUN) python -m tests.campaign kill $(ARGS)
+
+campaign-faults: .venv/.dev ## Ten faults in a row, on call: ten incidents, none doubled
+	@$(RUN) python -m tests.campaign.faults $(ARGS)
 
 clean: ## Remove what was installed and every local state
 	rm -rf .venv .tools .state
