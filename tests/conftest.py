@@ -1,11 +1,34 @@
-"""Options and fixtures for every room."""
+"""Options and fixtures for every room, and which tests may run beside which."""
+
+from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parent
+ESTATE = (
+    "analyst/test_live.py",
+    "analyst/test_notice_live.py",
+    "campaign",
+    "cli/test_stack.py",
+    "e2e",
+    "estate",
+    "probes",
+    "remedies",
+)
+"""Tests of real systems under load. They measure time, and two estates would starve each other on two cores: one after
+the other, beside the tests of everything else."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-goldens` rewrites the golden histories from the tests that make them."""
     parser.addoption("--update-goldens", action="store_true", default=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of real systems into one group, which one process runs."""
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(ESTATE):
+            item.add_marker(pytest.mark.xdist_group("estate"))
 
 
 @pytest.fixture
