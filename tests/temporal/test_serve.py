@@ -1,5 +1,5 @@
-"""Contract: a worker that is told to stop ends with exit code 0, whatever else it is told meanwhile; a task that it was
-given and does not know of yet is not lost; and it does not hang on a server that is gone."""
+"""Contract: a worker that is told to stop ends with exit code 0, whatever else it is told meanwhile; nothing that it
+was given is lost, though tasks come by the hundred; and it does not hang on a server that is gone."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,17 +19,24 @@ from oncall.cli.children import Child, python
 from oncall.cli.opening import make_opening
 from oncall.cli.stack import ROLES, WORKER_READY_S
 from oncall.config import ENV_CONFIG, load_config
+from oncall.model.agent import Specialist
 from oncall.model.alert import Severity
-from oncall.model.steps import SURVEY
+from oncall.model.report import IncidentReport
+from oncall.model.steps import INVESTIGATE, SURVEY
 from oncall.temporal import incidents
 from oncall.temporal.client import connect
 from oncall.temporal.embedded import EmbeddedServer
 from oncall.temporal.roles import Role
+from tests.telemetry.test_parquet import METRICS, write
 from tests.temporal.test_worker import configured
-from tests.temporal.workers import Stopped, Workers, attempts, given, pending
+from tests.temporal.workers import Stopped, Workers, attempts, given
 
 SOON_S = 30.0
-CATALOGUE = {"format": "recording/1", "regions": ["north"], "services": [{"region": "north", "service": "front"}]}
+SERVICES = [{"region": "north", "service": f"service-{number}"} for number in range(30)]
+CATALOGUE = {"format": "recording/1", "regions": ["north"], "services": SERVICES}
+RAISED = datetime(2026, 1, 2, 12, 1, tzinfo=UTC)
+AGENTS = len(SERVICES) * len(Specialist)
+STOPS = 4
 
 
 @dataclass
@@ -41,20 +49,20 @@ class Site:
     workers: Workers
 
     async def opened(self) -> str:
-        """The id of a new incident."""
+        """The id of a new incident, over the recording."""
         labels = {"run": secrets.token_hex(4)}
         config = load_config(self.config)
         opening = make_opening(config, "elevated_errors", Severity.CRITICAL, "errors", None, None, None, labels)
-        return (await incidents.open_incident(self.client, opening)).incident_id
+        recorded = opening.model_copy(update={"recording": "quiet"})
+        return (await incidents.open_incident(self.client, recorded)).incident_id
 
 
 @pytest.fixture
 async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
-    config = configured(tmp_path / "config")
+    config = configured(tmp_path / "config", sources={"telemetry": "telemetry", "recordings": "recordings"})
     for role in ROLES:
         shutil.copy(config, config.with_name(f"{role}.yaml"))
-    (config.parent / "telemetry").mkdir()
-    (config.parent / "telemetry" / "catalogue.json").write_text(json.dumps(CATALOGUE))
+    recorded(config.parent / "recordings" / "quiet")
     server = await EmbeddedServer.start(tmp_path / "server", port=0, ui_port=0)
     monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
     client = await connect()
@@ -64,6 +72,18 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     finally:
         await workers.stop()
         await server.stop()
+
+
+def recorded(folder: Path) -> None:
+    """A recording of a minute in which nothing happens at thirty services."""
+    rows: list[tuple[object, ...]] = [
+        ((RAISED - timedelta(seconds=second)).replace(tzinfo=None), place["region"], place["service"], "cpu(%)", 4.0)
+        for second in range(0, 60, 2)
+        for place in SERVICES
+    ]
+    write(folder / "metrics.parquet", METRICS, rows)
+    (folder / "catalogue.json").write_text(json.dumps(CATALOGUE))
+    (folder / "alert.json").write_text(json.dumps({"alerts": [{"startsAt": RAISED.isoformat()}]}))
 
 
 def codes(stopped: list[Stopped]) -> dict[str, int]:
@@ -80,22 +100,23 @@ async def test_a_worker_of_every_role_is_told_again_and_again_and_ends_well(site
         while not ended.done():
             for number in (signal.SIGTERM, signal.SIGINT):
                 os.kill(worker.pid, number)
-            await asyncio.wait((ended,), timeout=0.01)
+            await asyncio.wait((ended,), timeout=0.001)
     assert ended.result() == 0
     await worker.stop(0)
 
 
-async def test_a_step_that_was_given_to_a_worker_just_before_it_is_told_to_stop_is_not_lost(site: Site) -> None:
+async def test_no_agent_of_a_swarm_is_lost_whenever_its_worker_is_told_to_stop(site: Site) -> None:
     await site.workers.start((Role.ORCHESTRATE, Role.INVESTIGATE))
-    for _ in range(2):
-        await site.workers.freeze(Role.INVESTIGATE)
+    for number in range(STOPS):
         incident_id = await site.opened()
-        await given(site.client, incident_id, SURVEY)
+        await given(site.client, incident_id, INVESTIGATE)
+        await asyncio.sleep(0.1 * number)
         stopped = await site.workers.replace((Role.INVESTIGATE,), start=(Role.INVESTIGATE,))
         assert codes(stopped) == {Role.INVESTIGATE: 0}
-        assert await pending(site.client, incident_id) == []
-        history = await site.client.get_workflow_handle(incident_id).fetch_history()
-        assert attempts(history) == {1}
+        handle = site.client.get_workflow_handle(incident_id, result_type=IncidentReport)
+        report = await asyncio.wait_for(handle.result(), SOON_S)
+        assert (report.coverage.planned, report.coverage.completed) == (AGENTS, AGENTS)
+        assert attempts(await handle.fetch_history()) == {1}
 
 
 async def test_a_worker_whose_server_is_gone_ends_all_the_same(site: Site) -> None:
