@@ -31,7 +31,7 @@ from oncall.model.steps import INVESTIGATE, OPEN_GRANT, REMEDIATE, REPORT, SURVE
 from oncall.temporal import gates, incidents
 from oncall.temporal.roles import Role
 from oncall.temporal.serve import DRAIN, LAST_TASKS_S
-from tests.e2e.workers import PATIENCE_S, POLL_S, Stopped, Task, Workers, pending
+from tests.temporal.workers import PATIENCE_S, POLL_S, Stopped, Task, Workers, attempts, given, pending, until
 
 SEED = 11
 SUFFERING_S = 8.0
@@ -69,17 +69,13 @@ class Disturbed:
     run_id: str = ""
     stopped: dict[str, list[Stopped]] = field(default_factory=dict)
 
-    async def until(self, met: Callable[[list[Task]], bool]) -> list[Task]:
+    async def until(self, met: Callable[[list[Task]], bool]) -> None:
         """Waits until the incident's pending activities are as asked for."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not met(tasks := await pending(self.stack.client, self.incident_id)):
-                await asyncio.sleep(POLL_S)
-            return tasks
+        await until(self.stack.client, self.incident_id, met)
 
     async def given(self, *steps: Step[Any, Any]) -> None:
         """Waits until a worker was given one of these steps."""
-        names = {step.name for step in steps}
-        await self.until(lambda tasks: any(task.step in names and task.started for task in tasks))
+        await given(self.stack.client, self.incident_id, *steps)
 
     async def replace(self, phase: str, start: Sequence[str] = ROLES) -> None:
         """Tells every worker to stop, and starts new ones for the roles of `start`."""
@@ -166,7 +162,8 @@ async def until_it_is_reported(at: Disturbed) -> None:
 async def test_an_incident_does_not_notice_that_its_workers_are_told_to_stop_in_every_phase(tmp_path: Path) -> None:
     approver = DemoApprover(tmp_path / "state")
     async with running_stack(tmp_path / "state", SEED, approver.enrol, lambda *_: None) as stack:
-        workers = Workers(stack)
+        running = dict(zip(ROLES, stack.children[1:], strict=True))
+        workers = Workers(stack.client, stack.config.parent, stack.state / "logs", running)
         try:
             await Entrances(stack.telemetry).calm(CALM_TIMEOUT_S)
             fault = await stack.estate.inject("cascading_failure", SEED)
@@ -191,12 +188,7 @@ async def test_an_incident_does_not_notice_that_its_workers_are_told_to_stop_in_
     assert max(one.seconds for one in every) < DRAIN.total_seconds() + LAST_TASKS_S
     kinds = Counter(event.event_type for event in history.events)
     assert [kinds[kind] for kind in FAILED] == [0] * len(FAILED)
-    started = [
-        event.activity_task_started_event_attributes.attempt
-        for event in history.events
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
-    ]
-    assert set(started) == {1}
+    assert attempts(history) == {1}
     assert report.status == Ending.RESOLVED, report.model_dump_json(indent=1)
     assert (report.coverage.planned, report.coverage.completed) == (AGENTS, AGENTS)
     assert [action.outcome for action in report.actions] == [Outcome.SUCCEEDED] * 2

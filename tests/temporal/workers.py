@@ -1,21 +1,24 @@
-"""The three workers of a stack, to be frozen, told to stop, and replaced; and what Temporal says runs on them."""
+"""Workers as processes, one per role, to be frozen, told to stop, and replaced; and what Temporal says runs on them."""
 
 import asyncio
 import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
+from temporalio.api.enums.v1 import EventType, PendingActivityState, TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHistory
 
 from oncall.cli.children import Child, python
-from oncall.cli.stack import ROLES, WORKER_READY_S, Stack
+from oncall.cli.stack import ROLES, WORKER_READY_S
 from oncall.config import ENV_CONFIG
+from oncall.model.steps import Step
 from oncall.temporal.roles import QUEUE_OF, Role
 
 POLL_S = 0.02
@@ -32,23 +35,25 @@ class Stopped:
 
 
 class Workers:
-    """The workers that run now, by role."""
+    """The workers that run now, by role. `config` holds `<role>.yaml` for each; their logs go to `logs`."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._running = dict(zip(ROLES, stack.children[1:], strict=True))
+    def __init__(self, client: Client, config: Path, logs: Path, running: Mapping[str, Child]) -> None:
+        self._client = client
+        self._config = config
+        self._logs = logs
+        self._running = dict(running)
         self._started = 0
 
     async def polling(self, role: Role) -> None:
         """Waits until the server says that the role's worker polls: a task would reach it now."""
         kind = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW if role is Role.ORCHESTRATE else _ACTIVITY
         request = DescribeTaskQueueRequest(
-            namespace=self._stack.client.namespace, task_queue=TaskQueue(name=QUEUE_OF[role]), task_queue_type=kind
+            namespace=self._client.namespace, task_queue=TaskQueue(name=QUEUE_OF[role]), task_queue_type=kind
         )
         ours = f"{self._running[role].pid}@"
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                queue = await self._stack.client.workflow_service.describe_task_queue(request)
+                queue = await self._client.workflow_service.describe_task_queue(request)
                 if any(poller.identity.startswith(ours) for poller in queue.pollers):
                     return
                 await asyncio.sleep(POLL_S)
@@ -80,8 +85,8 @@ class Workers:
         """Starts a worker for each role, and waits until it says that it is ready."""
         for role in roles:
             self._started += 1
-            env = {ENV_CONFIG: str(self._stack.config.with_name(f"{role}.yaml"))}
-            log = self._stack.state / "logs" / f"{role}-{self._started}.log"
+            env = {ENV_CONFIG: str(self._config / f"{role}.yaml")}
+            log = self._logs / f"{role}-{self._started}.log"
             command = python("worker", "--role", role)
             self._running[role] = await Child.start(f"the {role} worker", command, env, log)
         for role in roles:
@@ -115,6 +120,28 @@ class Task:
     step: str
     id: str
     started: bool
+
+
+async def given(client: Client, incident_id: str, *steps: Step[Any, Any]) -> None:
+    """Waits until a worker was given one of these steps."""
+    names = {step.name for step in steps}
+    await until(client, incident_id, lambda tasks: any(task.step in names and task.started for task in tasks))
+
+
+async def until(client: Client, incident_id: str, met: Callable[[list[Task]], bool]) -> None:
+    """Waits until the incident's pending activities are as asked for."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not met(await pending(client, incident_id)):
+            await asyncio.sleep(POLL_S)
+
+
+def attempts(history: WorkflowHistory) -> set[int]:
+    """The numbers of all attempts of all steps in a history."""
+    return {
+        event.activity_task_started_event_attributes.attempt
+        for event in history.events
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
+    }
 
 
 async def pending(client: Client, incident_id: str) -> list[Task]:
