@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+from pydantic import ValidationError
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -55,6 +56,8 @@ async def _one(client: Client, key: IncidentKey) -> FollowedIncident:
                 report = await handle.result(rpc_timeout=ASK_TIMEOUT)
             except WorkflowFailureError as error:
                 return cut_off(type(error.cause).__name__)
+            except ValidationError:
+                return cut_off("its result is no report of this version")
             summary = report.diagnosis.summary if report.diagnosis else ""
             return FollowedIncident(
                 incident_id=key.incident_id,
@@ -62,6 +65,7 @@ async def _one(client: Client, key: IncidentKey) -> FollowedIncident:
                 state=IncidentState.CLOSED,
                 status=report.status,
                 summary=summary,
+                closed_at=report.closed_at,
             )
         case other:
             return cut_off(other.name.lower() if other else "unknown")
@@ -76,8 +80,8 @@ async def _running(client: Client, incident_id: str, run_id: str) -> FollowedInc
         status: IncidentStatus = await handle.query(
             names.QUERY_STATUS, result_type=IncidentStatus, rpc_timeout=ASK_TIMEOUT
         )
-    except (RPCError, WorkflowQueryFailedError):
-        # It runs, and its worker is busy or away: that is all there is to know.
+    except (RPCError, WorkflowQueryFailedError, ValidationError):
+        # It runs, and its worker is busy, away or of another version: that is all there is to know.
         return stands
     update = {
         "status": status.status,

@@ -43,16 +43,12 @@ class Watch:
                 raise
             raise Retryable(error.code, error.message, RETRY_AFTER_S) from None
         critical = self._config.shift.critical_error_percent
-        return Observed(
-            as_of=as_of,
-            services=noticed.services,
-            groups=group(noticed.sightings, topology, critical),
-            blind=noticed.blind,
-        )
+        # In a thread, as the noticing is: this loop also runs probes that have a second to answer.
+        groups = await asyncio.to_thread(group, noticed.sightings, topology, critical)
+        return Observed(as_of=as_of, services=noticed.services, groups=groups, blind=noticed.blind)
 
     async def _look(self, as_of: datetime) -> tuple[Topology, Noticed]:
         telemetry, thresholds = self._sources.telemetry(None), self._config.shift
         topology = await telemetry.topology()
         window = await telemetry.metrics(as_of - timedelta(seconds=thresholds.lookback_s), as_of)
-        # Tens of milliseconds of arithmetic: this loop also runs probes that have a second to answer.
         return topology, await asyncio.to_thread(notice, window, topology, thresholds, as_of)

@@ -5,6 +5,7 @@ rules.
 """
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 from temporalio import workflow
@@ -44,6 +45,10 @@ SHORTEST_READ = timedelta(seconds=30)
 """A READ grant that ends sooner is not worth starting anything under."""
 
 
+OFFERS_KEPT = 10
+"""Grants that are kept until they can be checked; the opening's own comes first."""
+
+
 class Aborted(Exception):
     """A signed order to stop was honoured at a safe point."""
 
@@ -60,7 +65,7 @@ class IncidentWorkflow:
         self._surveyed: steps.Surveyed | None = None
         self._unread: list[tuple[AbortOrder, datetime]] = []
         self._aborted = False
-        self._offered = opening.grant
+        self._offered = [opening.grant] if opening.grant else []
         self._grant: str | None = None
         self._read_until: datetime | None = None
         self._shared = False
@@ -139,7 +144,7 @@ class IncidentWorkflow:
                 question = Question(kind=AccessKind.READ, references=(), purpose="read a recording")
                 self._journal.gates.not_required(self._request(surveyed, question))
             return True
-        self._take_offered(surveyed)
+        await self._take_offered(surveyed)
         if self._read_until is not None and workflow.now() + SHORTEST_READ < self._read_until:
             return True
         return await self._ask_to_read(surveyed)
@@ -167,14 +172,23 @@ class IncidentWorkflow:
         self._grant, self._read_until, self._shared = digest, request.grant_expires_at, False
         return True
 
-    def _take_offered(self, surveyed: steps.Surveyed) -> None:
+    async def _take_offered(self, surveyed: steps.Surveyed) -> None:
         """Use the grant that the shift offers, if people who may approve have signed it and it lasts longer."""
-        offered, self._offered = self._offered, None
-        gate = offered and approvals.shared(offered, self._opening.tenant, surveyed.approvers, workflow.now())
-        if not gate or (self._read_until is not None and gate.request.grant_expires_at <= self._read_until):
-            return
-        self._journal.gates.shared(gate)
-        self._grant, self._read_until, self._shared = gate.request_digest, gate.request.grant_expires_at, True
+        offered, self._offered = self._offered, []
+        for each in offered:
+            gate = approvals.shared(each, self._opening.tenant, surveyed.approvers, workflow.now())
+            if not gate or (self._read_until is not None and gate.request.grant_expires_at <= self._read_until):
+                continue
+            try:
+                opened = steps.OpenGrantIn(request=each.request, decisions=each.decisions)
+                await call(steps.OPEN_GRANT, opened, "is the shift's READ grant open")
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                self._journal.note(failure(error).line)
+                continue
+            self._journal.gates.shared(gate)
+            self._grant, self._read_until, self._shared = gate.request_digest, gate.request.grant_expires_at, True
 
     def _request(self, surveyed: steps.Surveyed, question: Question) -> AccessRequest:
         opening = self._opening
@@ -286,7 +300,8 @@ class IncidentWorkflow:
             request = self._request(surveyed, question)
             rule = surveyed.policy.rule(action.parameters.type)
             journal.asked(action, rule.risk, journal.gates.open(request, rule.verdict))
-        symptoms = self._opening.symptoms or synthesis.symptoms
+        # Both: whoever opens an incident says what its alert measured, and a worker signs what the cause does.
+        symptoms = (*self._opening.symptoms, *synthesis.symptoms)
         looking = asyncio.create_task(self._recovery.look_out(symptoms, grant=self._readable_now))
         try:
             await self._run_approved(synthesis.actions)
@@ -315,7 +330,7 @@ class IncidentWorkflow:
         self._journal.verification = measured
         if measured is not None and not measured.recovered and conclusion is Conclusion.NO_FAULT:
             self._journal.note("the agents found nothing, but the alert's own figures are still out of range")
-        return without_cause(conclusion, measured)
+        return without_cause(conclusion, measured, figures=bool(self._opening.symptoms))
 
     async def _apply(self, action: Action, gate: Gate) -> ActionResult:
         """Run one approved action. A remedy that cannot report leaves an outcome that nobody has established."""
@@ -392,12 +407,20 @@ class IncidentWorkflow:
         else:
             self._obey(order, workflow.now(), self._surveyed)
 
-    @workflow.signal(name=names.SIGNAL_GRANT)
-    def renewed(self, grant: SharedGrant) -> None:
-        """The shift's renewed READ grant. It counts only as the signatures in it do."""
-        self._offered = grant
-        if self._surveyed is not None and self._shared:
-            self._take_offered(self._surveyed)
+    @workflow.signal(name=names.SIGNAL_GRANT, unfinished_policy=workflow.HandlerUnfinishedPolicy.ABANDON)
+    async def renewed(self, grant: SharedGrant) -> None:
+        """The shift's renewed READ grant. It counts only as its signatures do, and while the broker has it open."""
+        surveyed = self._surveyed
+        if surveyed is not None and not approvals.shared(
+            grant, self._opening.tenant, surveyed.approvers, workflow.now()
+        ):
+            return
+        if len(self._offered) < OFFERS_KEPT:
+            self._offered.append(grant)
+        if surveyed is not None and self._shared:
+            # A failure that leaves a handler would end the incident.
+            with contextlib.suppress(ActivityError):
+                await self._take_offered(surveyed)
 
     def _obey(self, order: AbortOrder, received_at: datetime, surveyed: steps.Surveyed) -> None:
         info = workflow.info()

@@ -53,7 +53,11 @@ class Recovery:
             incident_id=self._opening.incident_id, tenant=self._opening.tenant, symptoms=symptoms, grant_digest=grant
         )
         try:
-            return await call(steps.MEASURE, task, "has it recovered by itself")
+            while True:
+                measured = await call(steps.MEASURE, task, "has it recovered by itself")
+                # A worker that was told to stop says nothing of the estate: the next one does.
+                if measured.settled or self._stopped:
+                    return measured
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise

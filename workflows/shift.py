@@ -17,7 +17,13 @@ from temporalio.common import (
     TypedSearchAttributes,
     WorkflowIDReusePolicy,
 )
-from temporalio.exceptions import ActivityError, FailureError, WorkflowAlreadyStartedError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    FailureError,
+    RetryState,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
 from temporalio.workflow import ChildWorkflowCancellationType, ParentClosePolicy
 
 with workflow.unsafe.imports_passed_through():
@@ -65,7 +71,8 @@ class ShiftWorkflow:
     @workflow.init
     def __init__(self, arg: ShiftIn) -> None:
         self._opening = arg.opening
-        self._log = Logbook(arg.opening, arg.state)
+        # Anybody may start a shift: only the run before it may say what it knew.
+        self._log = Logbook(arg.opening, arg.state if workflow.info().continued_run_id else None)
         self._unread: list[tuple[StopOrder, datetime]] = []
         self._stopped: str | None = None
 
@@ -121,16 +128,21 @@ class ShiftWorkflow:
             self._hand_over()
         return self._stopped or _refusal("READ access", gate)
 
-    async def _use(self, gate: Gate) -> str | None:
-        """Open the approved grant: every reference of it has to resolve. Why it cannot be used, or None."""
+    async def _use(self, gate: Gate, within: timedelta | None = None) -> str | None:
+        """Open the approved grant: every reference of it has to resolve. Why it cannot be used, or None.
+
+        `within` is for a shift that has a grant: when that is not enough time it looks again first.
+        """
         text = requests.request_text(gate.request)
+        task = steps.OpenGrantIn(request=text, decisions=gate.decisions)
         try:
-            await call(
-                steps.OPEN_GRANT, steps.OpenGrantIn(request=text, decisions=gate.decisions), "open the READ grant"
-            )
+            await call(steps.OPEN_GRANT, task, "open the READ grant", within)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
+            if within is not None and error.retry_state is RetryState.TIMEOUT:
+                self._log.note(failure(error).line)
+                return None
             return failure(error).line
         self._log.granted(gate, SharedGrant(request=text, decisions=gate.decisions))
         self._show()
@@ -142,9 +154,10 @@ class ShiftWorkflow:
         log.gates.expire_due()
         gate = log.question()
         if gate is not None and gate.status is GateStatus.APPROVED:
-            if refused := await self._use(gate):
+            if refused := await self._use(gate, within=SURVEY_AGAIN):
                 return f"the renewed READ grant cannot be used: {refused}"
-            await self._hand_grant_on()
+            if log.question() is None:
+                await self._hand_grant_on()
         elif gate is not None and gate.status is GateStatus.DENIED:
             return _refusal("renewal", gate)
         elif log.renewal_due():

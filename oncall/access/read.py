@@ -25,6 +25,9 @@ from oncall.model.errors import ErrorCode, Terminal
 from oncall.model.policy import Policy
 from oncall.trust.requests import grant_id, parse_request, request_digest
 
+REMEMBERED = 1024
+"""Grants and incidents of which a broker remembers that no brake was on."""
+
 _ANY_REGION = re.escape("{region}")
 
 
@@ -174,6 +177,9 @@ class ReadBroker:
         check_open(self._ledger, digest, request, now)
         if incident_id is not None:
             check_brakes(self._ledger, digest, incident_id)
+        if len(self._head_checked) >= REMEMBERED:
+            # Incident ids come from workflow input: whoever makes them up must not fill the memory.
+            self._head_checked.clear()
         self._head_checked[digest, incident_id] = head
 
     async def _record_release(self, digest: str, reference: str, holder: str) -> None:

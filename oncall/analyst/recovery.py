@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from oncall.analyst.figures import requests
 from oncall.analyst.thresholds import RECOVERED_WITHIN
 from oncall.model.agent import Specialist
 from oncall.model.diagnosis import RootCause
@@ -122,6 +123,9 @@ def _verdict(checks: Sequence[Check]) -> Verification:
 def _check(symptom: Symptom, after: Window, topology: Topology) -> Check:
     about = meaning(symptom.metric)
     reading = _reading(after, symptom.region, symptom.service, symptom.metric)
+    if about.aspect in (Aspect.ERRORS, Aspect.SUCCESS) and _unasked(after, symptom.region, symptom.service):
+        # Nothing of nothing is no share: a service that nobody reaches fails nobody.
+        reading = None
     # Of a metric that may go either way nobody can say on which side of its threshold it is well.
     threshold = about.bad * symptom.threshold if symptom.threshold is not None and about.bad else None
     if threshold is not None and about.aspect is Aspect.LATENCY:
@@ -142,6 +146,12 @@ def _check(symptom: Symptom, after: Window, topology: Topology) -> Check:
         threshold=threshold or 0.0,
         ok=threshold is not None and reading is not None and reading <= threshold,
     )
+
+
+def _unasked(window: Window, region: str, service: str) -> bool:
+    """Whether the source says how many requests there are, and there were none of late."""
+    asked = requests(window.metrics(region, service))
+    return asked is not None and not asked.values[-_LATEST:].any()
 
 
 def _reading(window: Window, region: str, service: str, metric: str) -> float | None:

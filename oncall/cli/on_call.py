@@ -135,13 +135,14 @@ def status(team: str | None, as_json: bool) -> int:
     out = Output(as_json)
     settings.adopt(out.note)
 
-    async def look() -> Everywhere[ShiftStatus]:
+    async def look() -> tuple[Everywhere[ShiftStatus], ShiftStatus | None]:
         client = await connect()
         if team is not None:
-            return Everywhere((await shifts.status(client, shift_workflow_id(team)),), ())
-        return await everywhere(client, shifts.status, names.SHIFT_WORKFLOW)
+            return Everywhere((await shifts.status(client, shift_workflow_id(team)),), ()), None
+        looked = await everywhere(client, shifts.status, names.SHIFT_WORKFLOW)
+        return looked, None if looked.answers or looked.silent else await shifts.latest(client)
 
-    looked = loop.run(look())
+    looked, last = loop.run(look())
     note_silent(out, looked.silent)
     every = {"shifts": [one.model_dump(mode="json") for one in looked.answers], "silent": list(looked.silent)}
     out.emit(looked.answers[0] if team is not None else every)
@@ -150,7 +151,7 @@ def status(team: str | None, as_json: bool) -> int:
     if looked.silent and not looked.answers:
         return UNREACHABLE
     if not looked.answers:
-        out.show("nobody is on call; `oncall on-call start` begins a shift")
+        out.show("nobody is on call; `oncall on-call start` begins a shift", *(lines(last) if last else ()))
     return DONE
 
 

@@ -142,6 +142,7 @@ class FollowedIncident(Frozen):
     answered: bool = True
     waiting_for: tuple[str, ...] = ()
     summary: str = ""
+    closed_at: datetime | None = None
 
 
 class Look(Frozen):

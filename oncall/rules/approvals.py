@@ -66,7 +66,9 @@ def shared(grant: SharedGrant, tenant: str, approvers: Approvers, now: datetime)
         request = requests.parse_request(grant.request)
     except OncallError:
         return None
-    if request.kind is not AccessKind.READ or request.tenant != tenant or now >= request.grant_expires_at:
+    # An incident's own request has its severity, and is for nobody else.
+    a_shifts = request.kind is AccessKind.READ and request.severity is None
+    if not a_shifts or request.tenant != tenant or now >= request.grant_expires_at:
         return None
     gate = open_gate(request, Verdict.APPROVE, request.not_before)
     for decision in grant.decisions[:1]:

@@ -29,11 +29,12 @@ def ending(outcomes: Iterable[Outcome], verification: Verification | None) -> En
     return Ending.MITIGATED if verification.improved else Ending.UNRESOLVED
 
 
-def without_cause(conclusion: Conclusion, measured: Verification | None) -> Ending:
+def without_cause(conclusion: Conclusion, measured: Verification | None, figures: bool) -> Ending:
     """The ending of an incident that ran no remedy and named nothing to remedy.
 
-    `measured` is what the alert's own figures say now, where it has some: "all is well" does not stand against them.
+    `measured` is what the alert's own figures say now, `figures` whether it has some: "all is well" does not stand
+    against them, nor while they cannot be measured.
     """
     if measured is not None and measured.recovered:
         return Ending.SELF_RECOVERED
-    return Ending.NO_FAULT if conclusion is Conclusion.NO_FAULT and measured is None else Ending.UNRESOLVED
+    return Ending.NO_FAULT if conclusion is Conclusion.NO_FAULT and not figures else Ending.UNRESOLVED

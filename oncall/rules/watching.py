@@ -194,6 +194,6 @@ def _followed(problem: Problem, stands: FollowedIncident | None, now: datetime) 
         case IncidentState.RUNNING:
             return problem
         case IncidentState.CLOSED:
-            return problem.model_copy(update={"ending": stands.status, "closed_at": now})
+            return problem.model_copy(update={"ending": stands.status, "closed_at": stands.closed_at or now})
         case IncidentState.CUT_OFF:
             return problem.model_copy(update={"incident_id": None, "run_id": None, "opened_at": None})

@@ -78,6 +78,14 @@ async def off(client: Client, shift_id: str, timeout_s: float) -> ShiftStatus | 
             return None
 
 
+async def latest(client: Client) -> ShiftStatus | None:
+    """The last status of the shift that began last, whoever's it was; None when there never was one."""
+    query = f"WorkflowType = '{names.SHIFT_WORKFLOW}' AND TaskQueue = '{Queue.ORCHESTRATE}'"
+    async with boundary("the list of shifts"):
+        found = [each.id async for each in client.list_workflows(query, limit=1, rpc_timeout=RPC_TIMEOUT)]
+    return await status(client, found[0]) if found else None
+
+
 async def grant(client: Client) -> SharedGrant | None:
     """The READ grant of a shift that is on, for an incident that a person opens; None when there is none.
 

@@ -240,3 +240,11 @@ def test_the_read_side_loads_nothing_of_the_write_side() -> None:
     program = "import sys, oncall.access.read; print([m for m in sys.modules if m.endswith('access.write')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_what_is_remembered_of_a_grant_does_not_grow_with_the_names_it_is_asked_for(world: World) -> None:
+    broker = world.reader()
+    grant = await opened(world, broker)
+    for number in range(3000):
+        await broker.check_open(grant.request_digest, "measure", f"incident-{number}")
+    assert len(broker._head_checked) <= 1024

@@ -156,7 +156,8 @@ async def test_one_approval_one_incident_per_problem_and_no_second_question_to_r
         assert (read.decision, read.approvers) == (GateStatus.APPROVED, ("alice",))
         assert read.request_digest == now.grant.request_digest if now.grant else False
         assert len(writes) == 2
-        assert script.calls["open_read_grant"] == 1
+        # The shift's own, and the incident's look whether it is open.
+        assert script.calls["open_read_grant"] == 2
 
         script.groups = ()
         await shift.until(lambda now: now.looks >= seen + 12)
