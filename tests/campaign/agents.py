@@ -16,7 +16,7 @@ from activities.evidence import FINDING_TYPE
 from oncall.model.envelope import Envelope
 from oncall.model.finding import FindingRef
 from oncall.model.names import agent_uri, attempts_of
-from oncall.model.steps import INVESTIGATE, InvestigateIn
+from oncall.model.steps import INVESTIGATE, SURVEY, InvestigateIn
 
 
 @dataclass(frozen=True)
@@ -30,36 +30,37 @@ class Agents:
     wasted: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Order:
-    agent: str
-    event_id: int
-
-
 def account(events: Iterable[HistoryEvent], attempts: dict[str, set[int]]) -> Agents:
     """The account of a finished history; `attempts` are those that left a finding, by agent."""
-    orders: dict[int, _Order] = {}
+    orders: dict[int, str] = {}
     acknowledged: dict[str, int] = {}
+    this_wave: set[str] = set()
     tries: dict[int, int] = {}
     twice: list[str] = []
+    answers = 0
     for event in events:
         match event.event_type:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
                 scheduled = event.activity_task_scheduled_event_attributes
+                if scheduled.activity_type.name == SURVEY.name:
+                    # A new look begins: whoever looks now may have looked before.
+                    this_wave.clear()
                 if scheduled.activity_type.name != INVESTIGATE.name:
                     continue
                 agent = _agent(InvestigateIn.model_validate_json(scheduled.input.payloads[0].data))
-                if agent in acknowledged:
+                if agent in this_wave:
                     twice.append(f"{agent} was ordered again")
-                orders[event.event_id] = _Order(agent, event.event_id)
+                orders[event.event_id] = agent
             case EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
                 started = event.activity_task_started_event_attributes
                 tries[started.scheduled_event_id] = started.attempt
             case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 completed = event.activity_task_completed_event_attributes
-                if order := orders.get(completed.scheduled_event_id):
+                if ordered := orders.get(completed.scheduled_event_id):
                     found = FindingRef.model_validate_json(completed.result.payloads[0].data)
-                    acknowledged[order.agent] = int(found.agent.rpartition("/")[2])
+                    acknowledged[ordered] = max(acknowledged.get(ordered, 0), int(found.agent.rpartition("/")[2]))
+                    this_wave.add(ordered)
+                    answers += 1
     later = [
         f"{agent} was acknowledged at attempt {acknowledged[agent]} and has a finding of attempt {max(attempts[agent])}"
         for agent in acknowledged
@@ -67,7 +68,7 @@ def account(events: Iterable[HistoryEvent], attempts: dict[str, set[int]]) -> Ag
     ]
     return Agents(
         planned=len(orders),
-        acknowledged=len(acknowledged),
+        acknowledged=answers,
         again=sum(tries.get(event_id, 1) > 1 for event_id in orders),
         wasted=(*twice, *later),
     )

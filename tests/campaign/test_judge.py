@@ -309,6 +309,10 @@ def test_an_agent_that_was_acknowledged_must_not_leave_a_later_finding(tmp_path:
 def test_an_agent_that_was_acknowledged_must_not_be_ordered_again() -> None:
     history = [scheduled(1), started(2, 1, attempt=1), completed(3, 1, attempt=1), scheduled(4)]
     assert len(agents.account(history, {}).wasted) == 1
+    look_again = scheduled(4)
+    look_again.activity_task_scheduled_event_attributes.activity_type.name = "survey"
+    wider = [*history[:3], look_again, scheduled(5), started(6, 5, attempt=1), completed(7, 5, attempt=1)]
+    assert agents.account(wider, {}) == Agents(planned=2, acknowledged=2)
     assert agents.account(history[:3], {}).wasted == ()
 
 
