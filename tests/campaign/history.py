@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,9 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 
 from tests.campaign.events import Event, Sink, Source
+
+_ANSWER = "answer req-"
+"""How the summary of a gate's timer begins."""
 
 _AGAIN_S = 0.02
 _PENDING_S = 0.01
@@ -48,8 +52,14 @@ class Kinds:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
                 return f"signaled:{event.workflow_execution_signaled_event_attributes.signal_name}"
             case EventType.EVENT_TYPE_TIMER_STARTED:
-                return "timer"
+                return "gate" if _summary(event).startswith(_ANSWER) else None
         return "closed" if event.event_type in CLOSINGS else None
+
+
+def _summary(event: HistoryEvent) -> str:
+    """What the Temporal UI shows beside an event: JSON, as every payload."""
+    data = event.user_metadata.summary.data
+    return str(json.loads(data)) if data else ""
 
 
 class Follower:

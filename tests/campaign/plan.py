@@ -22,7 +22,8 @@ _VICTIMS = (*ROLES, *ROLES, WORKERS)
 class Planner:
     """Deals out what is still to be shot: every point until it has hit a process, then random kills and restarts.
 
-    `kills` counts random moments that hit a worker, `restarts` those that hit the server at whatever point.
+    `kills` counts random moments that hit a worker that was ready, `restarts` those that hit the server at whatever
+    point.
     """
 
     def __init__(self, seed: int, points: Sequence[Point], kills: int, restarts: int) -> None:
@@ -68,7 +69,7 @@ class Planner:
             if not strike.hit:
                 continue
             self.restarts -= strike.victim == SERVER
-            self.kills -= strike.victim != SERVER and strike.point == RANDOM
+            self.kills -= strike.victim != SERVER and strike.point == RANDOM and strike.ready > 0
             self._open = [point for point in self._open if point.name != strike.point]
 
     def _deal(self, draw: random.Random) -> list[Point]:

@@ -63,9 +63,9 @@ def _before_the_plan() -> list[Point]:
         Point("survey scheduled", "survey", _INVESTIGATE, _HISTORY, "scheduled:survey"),
         Point("survey acknowledged", "survey", _ORCHESTRATE, _HISTORY, "completed:survey"),
         Point("second survey scheduled", "survey", _INVESTIGATE, _HISTORY, "scheduled:survey", nth=2),
-        Point("waiting for READ", "read gate", _ORCHESTRATE, _HISTORY, "timer"),
-        Point("waiting for READ, all workers", "read gate", WORKERS, _HISTORY, "timer"),
-        Point("waiting for READ, server", "read gate", SERVER, _HISTORY, "timer", by=signal.SIGTERM),
+        Point("waiting for READ", "read gate", _ORCHESTRATE, _HISTORY, "gate"),
+        Point("waiting for READ, all workers", "read gate", WORKERS, _HISTORY, "gate"),
+        Point("waiting for READ, server", "read gate", SERVER, _HISTORY, "gate", by=signal.SIGTERM),
         Point(
             "no worker lives while READ is signed", "read gate", WORKERS, Source.PERSON, "signs:read", until="sent:read"
         ),
@@ -100,9 +100,9 @@ def _around_the_effects() -> list[Point]:
     """From the question about the actions to the proof of recovery. The flag is turned off first, then queries die."""
     sign, sent = "signs:write", "sent:write"
     return [
-        Point("waiting for WRITE", "write gate", _ORCHESTRATE, _HISTORY, "timer", nth=2),
-        Point("waiting for WRITE, all workers", "write gate", WORKERS, _HISTORY, "timer", nth=2),
-        Point("waiting for WRITE, server", "write gate", SERVER, _HISTORY, "timer", nth=2),
+        Point("waiting for WRITE", "write gate", _ORCHESTRATE, _HISTORY, "gate", nth=2),
+        Point("waiting for WRITE, all workers", "write gate", WORKERS, _HISTORY, "gate", nth=2),
+        Point("waiting for WRITE, server", "write gate", SERVER, _HISTORY, "gate", nth=2),
         Point("no worker lives while WRITE is signed", "write gate", WORKERS, Source.PERSON, sign, until=sent),
         Point("flag: scheduled", "flag", _REMEDIATE, _HISTORY, "scheduled:remediate"),
         Point("flag: claimed", "flag", _REMEDIATE, _LEDGER, "claim"),

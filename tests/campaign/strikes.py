@@ -29,15 +29,15 @@ class Shot:
 class Strike:
     """A kill that happened: at which point, whom, when, and how many processes it hit.
 
-    `ready` when all victims had said that they were ready: a worker that was still starting dies just as well, but says
-    less. `written` flags and `ended` backends are the effects that had been seen on the estate by then.
+    `ready` is how many of them had said that they were ready: a worker that was still starting dies just as well, but
+    says less. `written` flags and `ended` backends are the effects that had been seen on the estate by then.
     """
 
     point: str
     victim: str
     at_s: float
     hit: int
-    ready: bool
+    ready: int
     written: int = 0
     ended: int = 0
 
@@ -114,7 +114,7 @@ class Strikes:
             if self._over:
                 return
             at_s = time.monotonic() - self._began
-            ready = all(self._fleet.is_ready(one) for one in victims(victim))
+            ready = sum(self._fleet.is_ready(one) for one in victims(victim))
             hit = sum(self._fleet.kill(one, number, keep_down) for one in victims(victim))
             self.fired.append(Strike(name, victim, round(at_s, 3), hit, ready, self._written, self._ended))
 

@@ -24,7 +24,7 @@ def figures(result: Result) -> dict[str, Any]:
         "points_hit": len({strike.point for strike in strikes} - {RANDOM}),
         "points_unreached": list(result.unreached),
         "kills_at_points": sum(strike.point != RANDOM for strike in on_workers),
-        "kills_at_random": sum(strike.point == RANDOM for strike in on_workers),
+        "kills_at_random": sum(strike.point == RANDOM and strike.ready > 0 for strike in on_workers),
         "kills_of_a_starting_worker": sum(not strike.ready for strike in on_workers),
         "processes_killed": dict(result.struck),
         "server_restarts": len(on_server),

@@ -78,7 +78,7 @@ async def test_a_point_fires_once_at_its_event_and_never_after_the_end(tmp_path:
         assert strikes.fired == []
         strikes.see(claim)
         strikes.see(claim)
-        assert [(strike.point, strike.hit, strike.ready) for strike in strikes.fired] == [("second row", 1, True)]
+        assert [(strike.point, strike.hit, strike.ready) for strike in strikes.fired] == [("second row", 1, 1)]
         await _restarted(fleet, 2)
         strikes.see(Event(Source.PERSON, "signs:read"))
         await fleet.gone(["remediate"])
@@ -112,7 +112,7 @@ def test_a_seed_deals_the_same_campaign_again_and_every_point_until_it_hits() ->
         assert 0 < len(plan.points) <= POINTS_PER_INCIDENT
         assert len({point.phase for point in plan.points}) == len(plan.points)
         # Each point misses once: it is dealt again.
-        hits = tuple(Strike(p.name, p.victim, 1.0, int(p.name in missed), True) for p in plan.points)
+        hits = tuple(Strike(p.name, p.victim, 1.0, int(p.name in missed), 1) for p in plan.points)
         missed |= {point.name for point in plan.points}
         planner.note(Fought(plan, "i", hits, Verdict("resolved"), 1.0))
     assert planner.done

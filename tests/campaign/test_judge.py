@@ -24,7 +24,7 @@ from oncall.model.alert import Alert, Severity
 from oncall.model.coverage import Coverage
 from oncall.model.finding import Finding, FindingRef, Health
 from oncall.model.incident import Ending
-from oncall.model.names import agent_uri, pool_uri, worker_uri
+from oncall.model.names import agent_uri, attempt_of_wave, pool_uri, worker_uri
 from oncall.model.policy import Verdict as Rule
 from oncall.model.report import AccessEntry, ActionEntry, IncidentReport, Timings, Usage
 from oncall.model.steps import InvestigateIn
@@ -247,8 +247,10 @@ def uri(attempt: int) -> str:
     return agent_uri("t", AGENT.region, "i", AGENT.specialist, AGENT.service, attempt)
 
 
-def scheduled(event_id: int) -> HistoryEvent:
-    task = InvestigateIn(incident_id="i", tenant="t", agent=AGENT, as_of=NOW, alert_at=NOW, grant_digest=None)
+def scheduled(event_id: int, wave: int = 1) -> HistoryEvent:
+    task = InvestigateIn(
+        incident_id="i", tenant="t", agent=AGENT, as_of=NOW, alert_at=NOW, grant_digest=None, wave=wave
+    )
     event = HistoryEvent(event_id=event_id, event_type=EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED)
     event.activity_task_scheduled_event_attributes.activity_type.name = "investigate"
     event.activity_task_scheduled_event_attributes.input.payloads.add().data = task.model_dump_json().encode()
@@ -309,6 +311,9 @@ def test_an_agent_that_was_acknowledged_must_not_leave_a_later_finding(tmp_path:
 def test_an_agent_that_was_acknowledged_must_not_be_ordered_again() -> None:
     history = [scheduled(1), started(2, 1, attempt=1), completed(3, 1, attempt=1), scheduled(4)]
     assert len(agents.account(history, {}).wasted) == 1
+    again = attempt_of_wave(2, 1)
+    wider = [*history[:3], scheduled(5, wave=2), started(6, 5, attempt=1), completed(7, 5, again)]
+    assert agents.account(wider, {}) == Agents(planned=2, acknowledged=2)
     assert agents.account(history[:3], {}).wasted == ()
 
 
