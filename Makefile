@@ -45,6 +45,9 @@ bench: .venv/.dev ## The budgets, measured side by side
 campaign-kill: .venv/.dev ## Kill workers and the Temporal server again and again, and count what is lost
 	@$(RUN) python -m tests.campaign kill $(ARGS)
 
+campaign-month: .venv/.dev ## Thirty simulated days of hourly looks, a hundred problems
+	@$(RUN) python -m tests.campaign.month $(ARGS)
+
 campaign-faults: .venv/.dev ## Ten faults in a row, on call: ten incidents, none doubled
 	@$(RUN) python -m tests.campaign.faults $(ARGS)
 
