@@ -2,6 +2,7 @@
 was given is lost, though tasks come by the hundred; and it does not hang on a server that is gone."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -99,7 +100,8 @@ async def test_a_worker_of_every_role_is_told_again_and_again_and_ends_well(site
     async with asyncio.timeout(SOON_S):
         while not ended.done():
             for number in (signal.SIGTERM, signal.SIGINT):
-                os.kill(worker.pid, number)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.pid, number)
             await asyncio.wait((ended,), timeout=0.001)
     assert ended.result() == 0
     await worker.stop(0)
