@@ -18,7 +18,7 @@ from oncall.cli.stack import Stack
 from oncall.cli.symptom import Entrances
 from oncall.config import load_config
 from oncall.model.alert import Opening, Severity
-from oncall.model.errors import OncallError, Terminal
+from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.names import record_folder
 from oncall.model.report import IncidentReport
 from oncall.temporal import incidents
@@ -44,6 +44,8 @@ Result = TypeVar("Result")
 
 _AGAIN_S = 0.2
 _SETTLE_S = 10.0
+_MISSED = 50
+"""Times in a row that an incident was not found, until it is believed."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Fought:
 
 
 @dataclass
-class _Field:
+class _Sight:
     """What is watched of one incident while it runs."""
 
     strikes: Strikes
@@ -118,11 +120,11 @@ async def _fight(scene: Scene, plan: Plan, fault: str) -> Fought:
         config, ANOMALY, Severity.CRITICAL, "users see more errors than usual", None, None, scene.keys[0], labels
     )
     client, epoch = scene.stack.client, time.time()
-    field_ = _Field(Strikes(plan.points, scene.fleet))
-    strikes, see = field_.strikes, field_.see
+    sight = _Sight(Strikes(plan.points, scene.fleet))
+    strikes, see = sight.strikes, sight.see
     follower = Follower(client.get_workflow_handle(opening.incident_id), see)
     person = Person(client, config, scene.keys, scene.fleet, see, plan.manner)
-    async with _watched(scene, field_, follower, person, opening) as (tails, watching):
+    async with _watched(scene, sight, follower, person, opening) as (tails, watching):
         strikes.begin()
         began = time.monotonic()
         run_id = await _open(scene, opening)
@@ -145,7 +147,7 @@ async def _fight(scene: Scene, plan: Plan, fault: str) -> Fought:
     stored = await asyncio.to_thread(
         agents.attempts_stored, scene.stack.state / "blobs", opening.incident_id, epoch - 1.0
     )
-    verdict = judge(outcome, field_.seen, person.sent, APPROVER, agents.account(history.events, stored), truth)
+    verdict = judge(outcome, sight.seen, person.sent, APPROVER, agents.account(history.events, stored), truth)
     verdict.broken.extend(f"event {event} of the history was rewritten" for event in follower.rewritten)
     gone = sorted(set(follower.seen) - {event.event_id for event in history.events})
     verdict.broken.extend(f"event {event} of the history was there and is gone" for event in gone)
@@ -167,12 +169,12 @@ async def _fight(scene: Scene, plan: Plan, fault: str) -> Fought:
 
 @contextlib.asynccontextmanager
 async def _watched(
-    scene: Scene, field_: _Field, follower: Follower, person: Person, opening: Opening
+    scene: Scene, sight: _Sight, follower: Follower, person: Person, opening: Opening
 ) -> AsyncIterator[tuple[Tails, list[asyncio.Task[None]]]]:
     """Everything that can be seen is watched, and the person answers, while the block lasts: the tails, and the tasks
     that do the rest."""
     estate = scene.stack.state / "estate"
-    tails = Tails(field_.see)
+    tails = Tails(sight.see)
     tails.add(
         LedgerTail(scene.stack.state / "ledger.db"),
         LinesTail(estate / "flags-audit.jsonl", flag_write),
@@ -184,7 +186,7 @@ async def _watched(
     )
     tails.start()
     handle = scene.stack.client.get_workflow_handle(opening.incident_id)
-    pending = watch_pending(handle, field_.see, lambda: field_.strikes.waits_for(Source.PENDING))
+    pending = watch_pending(handle, sight.see, lambda: sight.strikes.waits_for(Source.PENDING))
     tasks = [asyncio.create_task(work) for work in (follower.run(), pending, person.run(opening.incident_id))]
     try:
         yield tails, tasks
@@ -222,16 +224,17 @@ async def _open(scene: Scene, opening: Opening) -> str:
 async def _closed(scene: Scene, incident_id: str, run_id: str) -> IncidentReport | str:
     """The report, or why there is none."""
     deadline = time.monotonic() + CLOSE_S
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return f"{incident_id} has not closed within {CLOSE_S:.0f} s"
+    missing = 0
+    while (left := deadline - time.monotonic()) > 0:
         try:
             return await incidents.result(scene.stack.client, incident_id, run_id, left)
-        except Terminal as error:
-            return error.message
-        except OncallError:
+        except OncallError as error:
+            # A server that has only just started may not know its namespace yet.
+            missing = missing + 1 if error.code is ErrorCode.NOT_FOUND else 0
+            if isinstance(error, Terminal) and missing in (0, _MISSED):
+                return error.message
             await asyncio.sleep(_AGAIN_S)
+    return f"{incident_id} has not closed within {CLOSE_S:.0f} s"
 
 
 async def _truth(scene: Scene, fault: str) -> Truth:
