@@ -1,5 +1,6 @@
 """A whole campaign: incident after incident on one stack until everything was shot that should be."""
 
+import json
 import os
 import shutil
 import time
@@ -45,6 +46,7 @@ class Result:
     server_start_s: list[float] = field(default_factory=list)
     ledger_rows: int = 0
     cut_short: str = ""
+    doubled_in_all: list[str] = field(default_factory=list)
     left_running: list[str] = field(default_factory=list)
     seconds: float = 0.0
     load: tuple[float, float] = (0.0, 0.0)
@@ -53,6 +55,7 @@ class Result:
         """Everything that should not be, in words: empty when the campaign proves what it is for."""
         found = [f"{one.incident_id}: {fault}" for one in self.fought for fault in one.verdict.faults()]
         found += [f"still running at the end: {incident}" for incident in self.left_running]
+        found += [f"DOUBLED EFFECT, over the whole campaign: {line}" for line in self.doubled_in_all]
         found += [f"cut short: {self.cut_short}"] if self.cut_short else []
         found += [f"point never hit anybody: {name}" for name in self.unreached]
         if self.control is not None and not self.control.verdict.effects.doubled:
@@ -93,6 +96,7 @@ async def run(state: Path, seed: int, planner: Planner, with_control: bool, say:
                 planner.note(fought)
                 result.fought.append(fought)
                 say(line(len(result.fought), fought))
+            result.doubled_in_all = doubled_in_all(at)
             if with_control:
                 result.control = await control(at, commands, seed)
                 say(line(0, result.control))
@@ -123,6 +127,13 @@ async def close(at: Scene, result: Result) -> None:
     result.struck, result.deaths = at.fleet.struck(), at.fleet.deaths()
     result.worker_start_s = [second for role in ROLES for second in at.fleet.start_s(role)]
     result.server_start_s = at.fleet.start_s(SERVER)
+
+
+def doubled_in_all(at: Scene) -> list[str]:
+    """Approvals under which the flag service was written to more than once, also after their incident had closed."""
+    lines = (at.stack.state / "estate" / "flags-audit.jsonl").read_text(encoding="utf-8").splitlines()
+    writers = Counter(str(json.loads(one)["updated_by"]) for one in lines)
+    return [f"{times} writes under {by}" for by, times in writers.items() if times > 1 and by.startswith("sha256:")]
 
 
 def line(number: int, fought: Fought) -> str:

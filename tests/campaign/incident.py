@@ -18,7 +18,7 @@ from oncall.cli.stack import Stack
 from oncall.cli.symptom import Entrances
 from oncall.config import load_config
 from oncall.model.alert import Severity
-from oncall.model.errors import OncallError, Terminal
+from oncall.model.errors import ErrorCode, OncallError, Terminal
 from oncall.model.names import record_folder
 from oncall.model.opening import Opening
 from oncall.model.report import IncidentReport
@@ -46,6 +46,8 @@ Result = TypeVar("Result")
 _AGAIN_S = 0.2
 _NOTICED_PERCENT = 10.0
 _SETTLE_S = 10.0
+_MISSED = 50
+"""Times in a row that an incident was not found, until it is believed."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Fought:
 
 
 @dataclass
-class _Field:
+class _Sight:
     """What is watched of one incident while it runs."""
 
     strikes: Strikes
@@ -165,11 +167,11 @@ async def _fight_over(
     """One incident, from its opening (which gives its run's id) to the verdict."""
     config = load_config(scene.stack.config)
     client, epoch = scene.stack.client, time.time()
-    field_ = _Field(strikes)
-    see = field_.see
+    sight = _Sight(strikes)
+    see = sight.see
     follower = Follower(client.get_workflow_handle(incident_id), see)
     person = Person(client, config, scene.keys, scene.fleet, see, plan.manner)
-    async with _watched(scene, field_, follower, person, incident_id) as (tails, watching):
+    async with _watched(scene, sight, follower, person, incident_id) as (tails, watching):
         began = time.monotonic()
         run_id = await opening
         tails.add(ReportTail(scene.stack.state, incident_id, run_id))
@@ -187,7 +189,7 @@ async def _fight_over(
     # An incident that a shift opened may have had agents before it was known to us.
     since = epoch - (shift.NOTICED_S if plan.by_shift else 1.0)
     stored = await asyncio.to_thread(agents.attempts_stored, scene.stack.state / "blobs", incident_id, since)
-    verdict = judge(outcome, field_.seen, person.sent, APPROVER, agents.account(history.events, stored), truth)
+    verdict = judge(outcome, sight.seen, person.sent, APPROVER, agents.account(history.events, stored), truth)
     verdict.broken.extend(f"event {event} of the history was rewritten" for event in follower.rewritten)
     gone = sorted(set(follower.seen) - {event.event_id for event in history.events})
     verdict.broken.extend(f"event {event} of the history was there and is gone" for event in gone)
@@ -209,12 +211,12 @@ async def _fight_over(
 
 @contextlib.asynccontextmanager
 async def _watched(
-    scene: Scene, field_: _Field, follower: Follower, person: Person, incident_id: str
+    scene: Scene, sight: _Sight, follower: Follower, person: Person, incident_id: str
 ) -> AsyncIterator[tuple[Tails, list[asyncio.Task[None]]]]:
     """Everything that can be seen is watched, and the person answers, while the block lasts: the tails, and the tasks
     that do the rest."""
     estate = scene.stack.state / "estate"
-    tails = Tails(field_.see)
+    tails = Tails(sight.see)
     tails.add(
         LedgerTail(scene.stack.state / "ledger.db"),
         LinesTail(estate / "flags-audit.jsonl", flag_write),
@@ -226,7 +228,7 @@ async def _watched(
     )
     tails.start()
     handle = scene.stack.client.get_workflow_handle(incident_id)
-    pending = watch_pending(handle, field_.see, lambda: field_.strikes.waits_for(Source.PENDING))
+    pending = watch_pending(handle, sight.see, lambda: sight.strikes.waits_for(Source.PENDING))
     tasks = [asyncio.create_task(work) for work in (follower.run(), pending, person.run(incident_id))]
     try:
         yield tails, tasks
@@ -264,16 +266,17 @@ async def _open(scene: Scene, opening: Opening) -> str:
 async def _closed(scene: Scene, incident_id: str, run_id: str) -> IncidentReport | str:
     """The report, or why there is none."""
     deadline = time.monotonic() + CLOSE_S
-    while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return f"{incident_id} has not closed within {CLOSE_S:.0f} s"
+    missing = 0
+    while (left := deadline - time.monotonic()) > 0:
         try:
             return await incidents.result(scene.stack.client, incident_id, run_id, left)
-        except Terminal as error:
-            return error.message
-        except OncallError:
+        except OncallError as error:
+            # A server that has only just started may not know its namespace yet.
+            missing = missing + 1 if error.code is ErrorCode.NOT_FOUND else 0
+            if isinstance(error, Terminal) and missing in (0, _MISSED):
+                return error.message
             await asyncio.sleep(_AGAIN_S)
+    return f"{incident_id} has not closed within {CLOSE_S:.0f} s"
 
 
 async def _truth(scene: Scene, fault: str) -> Truth:
