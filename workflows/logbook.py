@@ -248,8 +248,8 @@ class Logbook:
         if self.grant is None:
             return ShiftPhase.AWAITING_READ_APPROVAL
         asked = self.question()
-        pending = asked is not None and asked.status is GateStatus.PENDING
-        return ShiftPhase.RENEWING if pending else ShiftPhase.WATCHING
+        renewing = asked is not None and asked.status in (GateStatus.PENDING, GateStatus.APPROVED)
+        return ShiftPhase.RENEWING if renewing else ShiftPhase.WATCHING
 
     def phase_changed(self) -> bool:
         """Whether the phase is another than when this was last asked: each upsert is an event in history."""

@@ -23,6 +23,7 @@ from oncall.temporal.sandbox import runner
 from oncall.temporal.search import ensure_search_attributes
 from tests.people import Person
 from tests.workflows.scripted import Script, opening
+from tests.workflows.skipping import FLAGS
 from workflows.incident import IncidentWorkflow
 from workflows.shift import ShiftWorkflow
 
@@ -135,7 +136,7 @@ async def skipping_incident(tmp_path: Path) -> AsyncIterator[Open]:
     """The same, on a server that can skip hours."""
     async with await WorkflowEnvironment.start_time_skipping_v2(
         dev_server_existing_path=binary(),
-        dev_server_extra_args=["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"],
+        dev_server_extra_args=FLAGS,
         data_converter=pydantic_data_converter,
     ) as env:
         with env.with_time_skipping_disabled():

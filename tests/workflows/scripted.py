@@ -117,7 +117,10 @@ class Script:
     symptoms: tuple[Symptom, ...] = (SYMPTOM,)
     groups: tuple[AlertGroup, ...] = ()
     observe_failures: list[OncallError] = field(default_factory=list)
+    survey_failures: list[OncallError] = field(default_factory=list)
     observed_under: list[str] = field(default_factory=list)
+    measured_under: list[str] = field(default_factory=list)
+    hold_look: asyncio.Event | None = None
     hold_grant: asyncio.Event | None = None
     hold_survey: asyncio.Event | None = None
     hold_investigation: asyncio.Event | None = None
@@ -134,6 +137,8 @@ class Script:
         self._called(steps.SURVEY)
         if self.hold_survey is not None:
             await self.hold_survey.wait()
+        if self.survey_failures:
+            raise self.survey_failures.pop(0)
         return steps.Surveyed(
             topology=TOPOLOGY,
             policy=self.policy,
@@ -216,6 +221,7 @@ class Script:
     @implements(steps.VERIFY)
     async def verify(self, task: steps.VerifyIn) -> Verification:
         self._called(steps.VERIFY)
+        self.measured_under.append(task.grant_digest)
         check = Check(
             name="error_rate",
             region="eu-west-1",
@@ -230,6 +236,7 @@ class Script:
     @implements(steps.MEASURE)
     async def measure(self, task: steps.MeasureIn) -> Verification:
         self._called(steps.MEASURE)
+        self.measured_under.append(task.grant_digest)
         checks = tuple(
             Check(
                 name=symptom.metric,
@@ -248,6 +255,8 @@ class Script:
     async def observe(self, task: steps.ObserveIn) -> steps.Observed:
         self._called(steps.OBSERVE)
         self.observed_under.append(task.grant_digest)
+        if self.hold_look is not None:
+            await self.hold_look.wait()
         if self.observe_failures:
             raise self.observe_failures.pop(0)
         return steps.Observed(as_of=datetime.now(UTC), services=len(TOPOLOGY.services), groups=self.groups)

@@ -24,7 +24,13 @@ from temporalio.testing import TimeSkipper, TimeSkippingConfig, WorkflowEnvironm
 from oncall.temporal.embedded import binary
 from oncall.temporal.search import ensure_search_attributes
 
-_SETTINGS = ("frontend.WorkflowTimeSkippingEnabled=true", 'history.timerProcessorMaxTimeShift="10ms"')
+
+def _flags(*settings: str) -> tuple[str, ...]:
+    return tuple(word for setting in settings for word in ("--dynamic-config-value", setting))
+
+
+FLAGS = _flags("frontend.WorkflowTimeSkippingEnabled=true", 'history.timerProcessorMaxTimeShift="10ms"')
+"""What makes a development server skip time, and fast."""
 
 
 class Clocks:
@@ -54,9 +60,10 @@ class Clocks:
 @asynccontextmanager
 async def skipping_server(*settings: str) -> AsyncIterator[Clocks]:
     """A server of its own. `settings` are further `key=value` of its dynamic configuration."""
-    flags = [flag for setting in (*_SETTINGS, *settings) for flag in ("--dynamic-config-value", setting)]
     async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=binary(), dev_server_extra_args=flags, data_converter=pydantic_data_converter
+        dev_server_existing_path=binary(),
+        dev_server_extra_args=[*FLAGS, *_flags(*settings)],
+        data_converter=pydantic_data_converter,
     ) as env:
         await ensure_search_attributes(env.client)
         yield Clocks(env.client)

@@ -1,90 +1,33 @@
 """The shift workflow's contract: one READ approval, one incident per problem, each followed to its end, and a hand-over
 of what is open. Scripted looks on a real server; incidents are the real workflow."""
 
-import asyncio
-import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
-from oncall.cli import sshkeys
 from oncall.model import names
-from oncall.model.access import NAMESPACE_STOP, GateStatus
+from oncall.model.access import GateStatus
 from oncall.model.alert import Severity
 from oncall.model.diagnosis import Conclusion
 from oncall.model.errors import ErrorCode, Retryable, Terminal
-from oncall.model.incident import Ending, PendingApproval
-from oncall.model.names import Queue
-from oncall.model.shift import ShiftPhase, ShiftStatus, StopOrder
-from oncall.model.shift_state import ShiftIn
+from oncall.model.incident import Ending
+from oncall.model.shift import ShiftPhase
 from oncall.temporal import incidents
 from oncall.temporal.embedded import binary
 from oncall.temporal.everywhere import running
 from oncall.temporal.replay import replay
 from oncall.temporal.search import ensure_search_attributes
-from oncall.trust import requests
 from tests.people import Person, approvers
 from tests.workflows.conftest import working
-from tests.workflows.scripted import Script, shift_opening, trouble
-from workflows.shift import ShiftWorkflow
+from tests.workflows.on_call import approve_all, begin
+from tests.workflows.scripted import Script, trouble
 
-PATIENCE_S = 30.0
 People = tuple[Person, Person]
-
-
-@dataclass
-class Shift:
-    """One running shift of a test."""
-
-    client: Client
-    handle: WorkflowHandle[ShiftWorkflow, ShiftStatus]
-
-    async def status(self) -> ShiftStatus:
-        found: ShiftStatus = await self.handle.query(names.QUERY_STATUS, result_type=ShiftStatus)
-        return found
-
-    async def until(self, condition: Callable[[ShiftStatus], bool]) -> ShiftStatus:
-        """The first status that fits."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition(now := await self.status()):
-                await asyncio.sleep(0.05)
-            return now
-
-    async def waiting(self) -> PendingApproval:
-        """The one question that waits."""
-        await self.until(lambda now: bool(now.waiting_for))
-        (pending,) = await self.asks()
-        return pending
-
-    async def asks(self) -> list[PendingApproval]:
-        """Every question that waits."""
-        found: list[PendingApproval] = await self.handle.query(names.QUERY_APPROVALS, result_type=list[PendingApproval])
-        return found
-
-    async def answer(self, person: Person, approved: bool = True, at: datetime | None = None) -> None:
-        """Sign an answer to the question that waits."""
-        pending = await self.waiting()
-        decision = person.decide(pending.request_digest, approved, "scripted", at)
-        await self.handle.signal(names.SIGNAL_DECIDE, decision)
-
-    async def stop(self, person: Person, **changes: str) -> None:
-        """Send an order to stop, signed by `person`."""
-        run_id = (await self.status()).run_id
-        order = StopOrder(shift_id=self.handle.id, run_id=run_id, reason="enough", ordered_at=datetime.now(UTC))
-        order = order.model_copy(update=changes)
-        signature = sshkeys.sign_in_process(person.key, requests.stop_bytes(order), NAMESPACE_STOP)
-        await self.handle.signal(names.SIGNAL_STOP, order.model_copy(update={"signature": signature}))
-
-    async def end(self) -> ShiftStatus:
-        """The shift's last status."""
-        async with asyncio.timeout(PATIENCE_S):
-            return await self.handle.result()
 
 
 @asynccontextmanager
@@ -107,25 +50,6 @@ async def hurried_client() -> AsyncIterator[Client]:
     """A server that suggests to continue as new after 60 events."""
     async with server("--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60") as connected:
         yield connected
-
-
-async def begin(client: Client, **changes: object) -> Shift:
-    team = uuid.uuid4().hex[:8]
-    opening = shift_opening(team, **changes)
-    handle = await client.start_workflow(
-        ShiftWorkflow.run, ShiftIn(opening=opening), id=opening.shift_id, task_queue=Queue.ORCHESTRATE
-    )
-    return Shift(client, handle)
-
-
-async def approve_all(client: Client, person: Person, incident_id: str, count: int) -> None:
-    """Say yes to the next `count` requests of an incident, once that many wait."""
-    handle = client.get_workflow_handle(incident_id)
-    async with asyncio.timeout(PATIENCE_S):
-        while len(waiting := await handle.query(names.QUERY_APPROVALS, result_type=list[PendingApproval])) < count:
-            await asyncio.sleep(0.05)
-    for pending in waiting:
-        await handle.signal(names.SIGNAL_DECIDE, person.decide(pending.request_digest, True))
 
 
 async def test_one_approval_one_incident_per_problem_and_no_second_question_to_read(
