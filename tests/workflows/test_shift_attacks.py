@@ -22,8 +22,9 @@ from oncall.rules import watching
 from oncall.trust import requests
 from tests.people import approvers
 from tests.workflows.conftest import working
+from tests.workflows.on_call import Shift, begin
 from tests.workflows.scripted import POLICY, TOPOLOGY, Script, shift_opening, trouble
-from tests.workflows.test_shift import People, Shift, begin, server
+from tests.workflows.test_shift import People, server
 from workflows.shift import ShiftWorkflow
 
 

@@ -128,7 +128,8 @@ async def test_an_approved_renewal_is_used_by_the_looks_and_by_the_incident_that
         looks = len(script.observed_under)
         await it.passes(3 * INTERVAL)
         assert set(script.observed_under[looks:]) == {renewed}
-        assert script.calls["open_read_grant"] == 2
+        # Twice for the shift; and the incident asks of each grant that it is given whether it is open.
+        assert script.calls["open_read_grant"] == 4
 
         # The incident measures under it from then on, also when the first has ended.
         assert set(script.measured_under) <= {first}
@@ -139,7 +140,8 @@ async def test_an_approved_renewal_is_used_by_the_looks_and_by_the_incident_that
         assert script.measured_under[-1] == renewed
         assert [entry.request_digest for entry in report.access[:1]] == [first]
         assert renewed in [entry.request_digest for entry in report.access]
-        assert script.calls["open_read_grant"] == 2
+        # Twice for the shift; and the incident asks of each grant that it is given whether it is open.
+        assert script.calls["open_read_grant"] == 4
         await it.shift.stop(alice, await it.now())
         await it.shift.end()
 
