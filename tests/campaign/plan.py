@@ -45,7 +45,10 @@ class Planner:
     def next(self, number: int) -> Plan:
         """The plan of the `number`-th incident."""
         draw = random.Random(f"campaign:{self._seed}:{number}")
-        points = self._deal(draw)
+        # Every third one is noticed by a shift, which is shot at as well: at random only, for the points are of
+        # incidents that are opened by hand.
+        by_shift = not self._open or number % 3 == 2
+        points = [] if by_shift else self._deal(draw)
         # What needs an effect on a database needs the fault that calls for one.
         needs_kill = any(point.phase == "kill" for point in points)
         scenario = _SCENARIOS[0] if needs_kill else draw.choice(_SCENARIOS)
@@ -60,8 +63,7 @@ class Planner:
             refuses=None if points or draw.random() > 0.2 else "kill_queries",
             forged=draw.random() < 0.3,
         )
-        # What is shot at random only is noticed by a shift, which is shot at as well.
-        return Plan(scenario, draw.randrange(2**16), tuple(points), tuple(shots), manner, by_shift=not points)
+        return Plan(scenario, draw.randrange(2**16), tuple(points), tuple(shots), manner, by_shift)
 
     def note(self, fought: Fought) -> None:
         """Takes what was hit off the list."""

@@ -108,7 +108,8 @@ def test_a_seed_deals_the_same_campaign_again_and_every_point_until_it_hits() ->
         if planner.done:
             break
         plan = planner.next(number)
-        assert 0 < len(plan.points) <= POINTS_PER_INCIDENT
+        assert (len(plan.points) == 0) is plan.by_shift
+        assert len(plan.points) <= POINTS_PER_INCIDENT
         assert len({point.phase for point in plan.points}) == len(plan.points)
         # Each point misses once: it is dealt again.
         hits = tuple(Strike(p.name, p.victim, 1.0, int(p.name in missed), 1) for p in plan.points)
