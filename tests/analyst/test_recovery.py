@@ -3,9 +3,11 @@
 import math
 from datetime import timedelta
 
-from oncall.analyst.recovery import recovery_checks, symptoms
+from oncall.analyst.recovery import recovery_checks, symptom_checks, symptoms
 from oncall.model.agent import Specialist
 from oncall.model.diagnosis import RootCause
+from oncall.model.symptom import Symptom
+from oncall.model.verification import Verification
 from oncall.telemetry.window import Window
 from tests.analyst.worlds import NOW, TOPOLOGY, points, step, window
 
@@ -80,6 +82,20 @@ def test_where_nothing_was_measurably_bad_nothing_has_recovered() -> None:
     result = recovery_checks(symptoms(WELL, TOPOLOGY, ROOT), WELL, TOPOLOGY, ROOT, 0, 0)
     assert all(check.ok for check in result.checks)
     assert not result.recovered
+
+
+def test_figures_alone_are_measured_without_a_cause() -> None:
+    back = symptom_checks(BEFORE, WELL, TOPOLOGY)
+    assert (back.recovered, back.improved, len(back.checks)) == (True, True, 4)
+    assert not symptom_checks(BEFORE, SICK, TOPOLOGY).recovered
+    assert symptom_checks((), WELL, TOPOLOGY) == Verification(recovered=False, improved=False, checks=())
+
+
+def test_of_a_figure_that_may_go_either_way_nobody_can_say_that_it_is_well() -> None:
+    either = Symptom(region="north", service="back", metric="requests(1/s)", before=90, threshold=10)
+    busy = window({("north", "back", "requests(1/s)"): step(5, 5)})
+    [check] = symptom_checks((either,), busy, TOPOLOGY).checks
+    assert not check.ok
 
 
 def test_without_a_past_of_its_own_its_peers_say_what_is_usual() -> None:
