@@ -48,6 +48,7 @@ class Lived:
     noticed_s: float
     seconds: float
     ending: str
+    actions: tuple[str, ...]
     correct: bool
     true: bool
 
@@ -110,6 +111,7 @@ class OnCall:
             noticed_s=round(noticed_s, 1),
             seconds=round(seconds, 1),
             ending=report["status"],
+            actions=tuple(action["type"] for action in report["actions"]),
             correct=place == [expected[name] for name in ("region", "service", "specialist")],
             true=report["status"] != "resolved" or not (active or still_on),
         )

@@ -179,18 +179,6 @@ def every_claim_is_cited(report: dict[str, Any]) -> None:
         assert set(claim["observations"]) <= set(report["observations"])
 
 
-async def test_a_high_error_rate_disables_the_right_flag_and_nothing_else(tmp_path: Path) -> None:
-    async with rehearsal(tmp_path / "state", seed=5) as at:
-        done = await at.run("high_error_rate", seed=5)
-        assert done.drill["correct"], done.drill
-        assert done.report.status == Ending.RESOLVED, done.report.model_dump_json(indent=1)
-        assert [entry.type for entry in done.report.actions] == ["disable_flag"]
-        (flag,) = done.drill["flags_disabled"]
-        assert flag["region"] == done.drill["expected"]["region"]
-        assert flag["flag"].startswith(done.drill["expected"]["service"])
-        assert sum(done.drill["runaways"]["after"].values()) == 0
-
-
 async def test_denying_one_of_two_actions_runs_the_other_and_leaves_manual_steps(tmp_path: Path) -> None:
     def only_the_kill(request: AccessRequest) -> bool:
         return request.intent is None or request.intent.parameters.type == "kill_queries"
