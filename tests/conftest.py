@@ -1,10 +1,10 @@
 """Options and fixtures for every room, and which tests may run beside which."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS = Path(__file__).parent
 ESTATE = (
     "analyst/test_live.py",
     "analyst/test_notice_live.py",
@@ -22,13 +22,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", default=False)
 
 
-# First, because the plugin that reads the marker comes before any conftest.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of the estate into one group, which one process runs."""
-    for item in items:
-        if item.path.relative_to(TESTS).as_posix().startswith(ESTATE):
-            item.add_marker(pytest.mark.xdist_group("estate"))
+class EstateApart(LoadScopeScheduling):
+    """Gives the tests of the estate to one process, all others to whichever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "estate" if nodeid.removeprefix("tests/").startswith(ESTATE) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> EstateApart:
+    """Which test runs in which process."""
+    return EstateApart(config, log)
 
 
 @pytest.fixture
