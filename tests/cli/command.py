@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STARTER = Path(__file__).resolve().parents[2] / "starter.py"
-_OURS = ("ONCALL_", "TEMPORAL_", "XDG_CONFIG_HOME")
+# COLUMNS and LINES too: a test runner sets them, and a terminal of our own has a size of its own.
+_OURS = ("ONCALL_", "TEMPORAL_", "XDG_CONFIG_HOME", "COLUMNS", "LINES")
 
 
 @dataclass(frozen=True)
