@@ -19,7 +19,8 @@ class Place:
 
     `evidence` is per specialist, strongest first; `links` how badly its calls to each callee went, as it measured
     them; `onsets` when each of its symptoms began (a busy host may have made one begin early); `everywhere` its
-    worst symptom before the peers' share was taken away.
+    worst symptom before the peers' share was taken away; `seen` how many specialists could tell its health; `measured`
+    whether any of them had its metrics.
     """
 
     region: str
@@ -31,6 +32,7 @@ class Place:
     links: dict[str, Evidence] = field(default_factory=dict)
     observations: list[Observation] = field(default_factory=list)
     seen: int = 0
+    measured: bool = False
 
     @property
     def suffering(self) -> float:
@@ -75,6 +77,7 @@ def _links(place: Place, observation: Observation) -> None:
 def _since(place: Place, observation: Observation) -> None:
     began: list[str] = []
     if observation.tool == "query_metrics":
+        place.measured = True
         place.everywhere = max([place.everywhere, *(entry["worse"] for entry in observation.value["symptoms"])])
         began = [entry["since"] for entry in observation.value["symptoms"] if entry["bad"] >= NOTABLE]
     elif observation.tool == "search_errors":

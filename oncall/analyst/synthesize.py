@@ -21,6 +21,8 @@ RANKED = 10
 # The first suspect must stand this far above the second for the evidence to name one.
 _CLEAR = 1.25
 _BLIND = 20
+# The share of a symptom that makes something else the likely reason for it.
+_MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,12 @@ def _conclude(
                 f"{where} is the first suspect, but only {seen:.0%} of the agents around it reported"
                 f" (quorum {quorum:.0%}).",
             )
+        unmeasured = _unmeasured(first, places, topology)
+        if unmeasured is not None:
+            return (
+                Conclusion.INCONCLUSIVE,
+                f"{where} is the first suspect, but it calls {unmeasured}, of which nothing could be measured.",
+            )
         second = ranking[1] if len(ranking) > 1 else None
         if second is None or first.score >= _CLEAR * second.score:
             return Conclusion.ROOT_CAUSE, _cause(first, coverage)
@@ -142,6 +150,21 @@ def _beyond(places: Mapping[Key, Place], topology: Topology) -> str | None:
             unseen = (place.region, callee) not in places
             if unseen and link is not None and min(link.score, place.suffering) >= NOTABLE:
                 return f"{place.service} in {place.region} suffers from {callee}, which no agent has looked at."
+    return None
+
+
+def _unmeasured(first: Standing, places: Mapping[Key, Place], topology: Topology) -> str | None:
+    """A callee without telemetry that may be why the first suspect suffers; None when there is no such callee."""
+    place = first.place
+    strongest = max(place.strongest(specialist) for specialist in Specialist)
+    for callee in topology.callees(place.region, place.service):
+        below, link = places.get((place.region, callee)), place.links.get(callee)
+        if below is None or below.measured:
+            continue
+        # Its calls there went wrong; or nothing of its own says why it suffers.
+        blamed = link.score if link is not None else 0.0
+        if blamed >= max(NOTABLE, _MOST * place.suffering) or strongest < NOTABLE:
+            return callee
     return None
 
 

@@ -1,11 +1,15 @@
 """Contract: blame lands on the deepest changed callee with its nearest cause, every claim cites observations that
 exist, nothing is named without evidence or below quorum, and "no fault" is said only when all was seen."""
 
+from dataclasses import replace
+
+import pytest
+
 from oncall.analyst.synthesize import synthesize
 from oncall.analyst.thresholds import NOTABLE, SEVERE
 from oncall.model.agent import Specialist
 from oncall.model.coverage import Coverage
-from oncall.model.diagnosis import Conclusion
+from oncall.model.diagnosis import Conclusion, Diagnosis
 from oncall.model.finding import Finding
 from oncall.telemetry.window import Series
 from tests.analyst.worlds import REGIONS, SERVICES, TOPOLOGY, analysis, findings, joined, lines, points, step, window
@@ -33,6 +37,34 @@ async def test_the_deepest_changed_callee_is_blamed() -> None:
     assert not result.diagnosis.abstained
     assert 0 < root.confidence <= 0.95
     assert result.diagnosis.ranked[0].service == "back"
+
+
+FAILING_FRONT = ("north", "front", "error_rate(%)")
+
+
+async def without_middle(changes: Changes) -> Diagnosis:
+    """The diagnosis when nothing is measured of the middle, by a quorum that this is no matter for."""
+    seen = window(changes)
+    left = {place: metrics for place, metrics in seen.series.items() if place != ("north", "middle")}
+    every = await findings(replace(seen, series=left))
+    return synthesize(every, TOPOLOGY, Coverage(planned=len(every), completed=len(every)), 0.5).diagnosis
+
+
+@pytest.mark.parametrize("calls", [{}, {("north", "front", "client_errors(1/s):middle"): step(0, 5)}])
+async def test_a_caller_is_not_blamed_for_a_callee_that_nobody_could_measure(calls: Changes) -> None:
+    sick = {FAILING_FRONT: step(0, 90), **calls}
+    assert (await analysis(window(sick))).diagnosis.conclusion is Conclusion.ROOT_CAUSE
+    blind = await without_middle(sick)
+    assert blind.conclusion is Conclusion.INCONCLUSIVE
+    assert blind.ranked[0].service == "front"
+    assert "it calls middle, of which nothing could be measured" in blind.summary
+
+
+async def test_a_caller_with_a_cause_of_its_own_is_blamed_whatever_its_callee_hides() -> None:
+    sick = {FAILING_FRONT: step(0, 90), ("north", "front", "pool_waiting(count)"): step(0, 30)}
+    root = (await without_middle(sick)).root_cause
+    assert root is not None
+    assert (root.service, root.specialist) == ("front", Specialist.DATABASE)
 
 
 async def test_errors_of_its_own_without_another_subject_are_for_the_logs() -> None:
