@@ -31,6 +31,8 @@ class Recovery:
         """Measure, ever more rarely, until the figures have recovered (`by_itself`) or `stop_looking` was called."""
         since = workflow.now()
         while symptoms:
+            # Without a grant there is nothing to wake up for: a gate may wait for days.
+            await workflow.wait_condition(lambda: self._stopped or grant() is not None)
             pause = max(LOOK_AGAIN.first, (workflow.now() - since) * LOOK_AGAIN.share)
             with contextlib.suppress(TimeoutError):
                 await workflow.wait_condition(

@@ -105,7 +105,6 @@ async def working(client: Client, script: Script) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _incidents(env: WorkflowEnvironment) -> AsyncIterator[Open]:
     client: Client = env.client
-    await ensure_search_attributes(client)
     async with AsyncExitStack() as stack:
 
         async def start(script: Script, change: Callable[[Opening], Opening] = lambda o: o) -> Incident:
@@ -128,17 +127,25 @@ async def incident(tmp_path: Path) -> AsyncIterator[Open]:
         ) as env,
         _incidents(env) as start,
     ):
+        await ensure_search_attributes(env.client)
         yield start
 
 
 @pytest.fixture
-async def skipping_incident(tmp_path: Path) -> AsyncIterator[Open]:
-    """The same, on a server that can skip hours."""
+async def skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """A server that can skip hours, when it is told to."""
     async with await WorkflowEnvironment.start_time_skipping_v2(
         dev_server_existing_path=binary(),
         dev_server_extra_args=FLAGS,
         data_converter=pydantic_data_converter,
     ) as env:
+        await ensure_search_attributes(env.client)
         with env.with_time_skipping_disabled():
-            async with _incidents(env) as start:
-                yield start
+            yield env
+
+
+@pytest.fixture
+async def skipping_incident(skipping: WorkflowEnvironment) -> AsyncIterator[Open]:
+    """Opens an incident over scripted steps, on a server that can skip hours."""
+    async with _incidents(skipping) as start:
+        yield start

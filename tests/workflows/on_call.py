@@ -1,4 +1,4 @@
-"""A shift of a test, and what people do to it."""
+"""A shift of a test, what people do to it, and the grant it would hand on."""
 
 import asyncio
 import contextlib
@@ -12,14 +12,15 @@ from temporalio.service import RPCError
 
 from oncall.cli import sshkeys
 from oncall.model import names
-from oncall.model.access import NAMESPACE_STOP
+from oncall.model.access import NAMESPACE_STOP, AccessKind, AccessRequest, SharedGrant
 from oncall.model.incident import PendingApproval
 from oncall.model.names import Queue
 from oncall.model.shift import ShiftStatus, StopOrder
 from oncall.model.shift_state import ShiftIn
+from oncall.rules.asking import Asker, Question, Rulebook, ask
 from oncall.trust import requests
 from tests.people import Person
-from tests.workflows.scripted import shift_opening
+from tests.workflows.scripted import POLICY, shift_opening
 from workflows.shift import ShiftWorkflow
 
 PATIENCE_S = 30.0
@@ -96,3 +97,15 @@ async def approve_all(client: Client, person: Person, incident_id: str, count: i
             await asyncio.sleep(0.05)
     for pending in waiting:
         await handle.signal(names.SIGNAL_DECIDE, person.decide(pending.request_digest, True, at=at))
+
+
+def shared(
+    person: Person, tenant: str = "test", kind: AccessKind = AccessKind.READ, approved: bool = True
+) -> SharedGrant:
+    """A shift's grant, as a person signed it."""
+    asker = Asker(tenant=tenant, incident_id="shift-x", requester=None, severity=None, answer_by_s=600, grant_s=3600)
+    book = Rulebook(policy=POLICY, policy_digest="sha256:0", ledger_id="ledger-test")
+    question = Question(kind=kind, references=("op://a/b/c",), purpose="watch")
+    request: AccessRequest = ask(asker, book, question, datetime.now(UTC), uuid.uuid4().hex)
+    decision = person.decide(requests.request_digest(request), approved)
+    return SharedGrant(request=requests.request_text(request), decisions=(decision,))

@@ -13,8 +13,9 @@ from oncall.model.verification import Verification
 from oncall.trust import requests
 from tests.people import approvers
 from tests.workflows.conftest import Open
+from tests.workflows.on_call import shared
 from tests.workflows.scripted import SYMPTOM, Script
-from tests.workflows.test_rings import People, shared
+from tests.workflows.test_rings import People
 
 
 @dataclass
