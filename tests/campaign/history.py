@@ -30,6 +30,9 @@ CLOSINGS = frozenset(
     }
 )
 
+# Shown before they are written, and again otherwise: the server tells of a workflow task that is being tried once more
+# as if it stood in the history already (https://github.com/temporalio/temporal/pull/9325).
+_TRANSIENT = frozenset({EventType.EVENT_TYPE_WORKFLOW_TASK_SCHEDULED, EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED})
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -85,6 +88,8 @@ class Follower:
 
     def take(self, event: HistoryEvent) -> None:
         """One event; one that was seen before is only compared."""
+        if event.event_type in _TRANSIENT:
+            return
         content = event.SerializeToString(deterministic=True)
         if event.event_id in self.seen:
             if self.seen[event.event_id] != content:

@@ -324,3 +324,13 @@ def test_a_history_that_the_server_tells_otherwise_after_a_restart_is_noticed() 
     assert follower.rewritten == []
     follower.take(started(2, 1, attempt=2))
     assert follower.rewritten == [2]
+
+
+def test_a_workflow_task_that_is_tried_once_more_is_shown_but_not_written() -> None:
+    follower = Follower(None, lambda _: None)  # type: ignore[arg-type]  # it is told of the events here
+    for kind in ("WORKFLOW_TASK_SCHEDULED", "WORKFLOW_TASK_STARTED"):
+        shown = HistoryEvent(event_id=2, event_type=EventType.Value(f"EVENT_TYPE_{kind}"))
+        follower.take(shown)
+    follower.take(started(2, 1, attempt=1))
+    assert follower.rewritten == []
+    assert list(follower.seen) == [2]
