@@ -38,7 +38,7 @@ with workflow.unsafe.imports_passed_through():
     from oncall.trust import requests
     from workflows.call import call, failure, start
     from workflows.journal import Journal
-    from workflows.options import LOOK_AGAIN, options
+    from workflows.options import options
     from workflows.recovery import Recovery
 
 SHORTEST_READ = timedelta(seconds=30)
@@ -217,11 +217,10 @@ class IncidentWorkflow:
     # -- investigation ------------------------------------------------------------------------------------------
 
     async def _diagnose(self, surveyed: steps.Surveyed) -> tuple[steps.Surveyed, steps.Synthesis]:
-        """Look, and conclude; while that explains nothing, look again one ring wider, and at everything twice."""
+        """Look, and conclude; while that is inconclusive, look again one ring wider."""
         opening, journal = self._opening, self._journal
         place = (opening.region, opening.service)
         ring = first_ring(opening.severity, surveyed.topology, *place)
-        twice = False
         while True:
             self._enter(Phase.INVESTIGATING)
             surveyed = await self._survey("what is there now: time may have passed")
@@ -232,27 +231,12 @@ class IncidentWorkflow:
             synthesis = await self._synthesize(surveyed, findings)
             journal.diagnosed(synthesis)
             self._stop_if_aborted()
-            if twice or not await self._unexplained(synthesis.diagnosis.conclusion, ring):
+            if synthesis.diagnosis.conclusion is not Conclusion.INCONCLUSIVE or ring is Ring.ESTATE:
                 return surveyed, synthesis
             journal.note(f"{journal.coverage.planned} agents ({ring.name.lower()}): {synthesis.diagnosis.summary}")
-            if twice := ring is Ring.ESTATE:
-                # A fault that is seconds old shows in the alert's figures before it does in anybody's past.
-                with contextlib.suppress(TimeoutError):
-                    await workflow.wait_condition(
-                        self._over, timeout=LOOK_AGAIN.first, timeout_summary="look at everything once more"
-                    )
             ring = ring.next
             if not await self._readable(surveyed):
                 return surveyed, synthesis
-
-    async def _unexplained(self, conclusion: Conclusion, ring: Ring) -> bool:
-        """Whether another look is worth it: a wider one, or one at the same while the alert's own figures are bad."""
-        if conclusion is Conclusion.ROOT_CAUSE:
-            return False
-        if conclusion is Conclusion.INCONCLUSIVE and ring is not Ring.ESTATE:
-            return True
-        measured = await self._recovery.measure(self._opening.symptoms, self._grant)
-        return measured is not None and not measured.recovered
 
     async def _synthesize(self, surveyed: steps.Surveyed, findings: tuple[FindingRef, ...]) -> steps.Synthesis:
         task = steps.SynthesizeIn(

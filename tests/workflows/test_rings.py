@@ -2,37 +2,30 @@
 shift's grant instead of a question, and measurements that outrank what agents say. Scripted steps on a real server."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+import uuid
+from datetime import UTC, datetime
 
 import pytest
 
 from oncall.model import names
-from oncall.model.access import AccessKind, GateStatus, SharedGrant
+from oncall.model.access import AccessKind, AccessRequest, GateStatus, SharedGrant
 from oncall.model.action import Outcome
 from oncall.model.alert import Severity
 from oncall.model.diagnosis import Conclusion
 from oncall.model.incident import Ending, Phase
-from oncall.model.opening import Opening
 from oncall.rules import approvals
+from oncall.rules.asking import Asker, Question, Rulebook, ask
 from oncall.temporal.replay import replay
 from oncall.trust import requests
 from tests.people import Person, approvers
 from tests.workflows.conftest import Incident, Open
-from tests.workflows.on_call import shared
-from tests.workflows.scripted import SYMPTOM, Script
+from tests.workflows.scripted import POLICY, SYMPTOM, Script
 
 People = tuple[Person, Person]
-# When the second look has begun, and nothing that waits for people is over.
-LATER = timedelta(seconds=20)
 
 
 def at(severity: Severity, region: str | None, service: str | None) -> dict[str, object]:
     return {"severity": severity, "region": region, "service": service}
-
-
-def with_figures(opening: Opening) -> Opening:
-    """The opening of an alert that says what it measured."""
-    return opening.model_copy(update={"symptoms": (SYMPTOM,)})
 
 
 async def told(running: Incident) -> None:
@@ -100,35 +93,16 @@ async def test_what_stays_inconclusive_ends_with_the_whole_estate_seen(incident:
     ],
 )
 async def test_the_alerts_own_figures_have_the_last_word(
-    skipping_incident: Open, people: People, conclusion: Conclusion, recovers: bool, ending: Ending
+    incident: Open, people: People, conclusion: Conclusion, recovers: bool, ending: Ending
 ) -> None:
     alice, _ = people
     script = Script(approvers(alice), conclusion=conclusion, recovers_by_itself=recovers)
-    running = await skipping_incident(script, with_figures)
+    running = await incident(script, lambda o: o.model_copy(update={"symptoms": (SYMPTOM,)}))
     await running.approve(alice)
-    await running.env.fast_forward(running.handle, LATER)
     report = await running.report()
     assert report.status == ending
     assert report.verification is not None
     assert report.verification.recovered is recovers
-    # What still goes wrong unexplained is worth a second look, and no third.
-    assert script.calls["investigate"] == (20 if recovers else 40)
-
-
-@pytest.mark.parametrize("early", [Conclusion.NO_FAULT, Conclusion.INCONCLUSIVE])
-async def test_agents_that_came_too_early_look_once_more(
-    skipping_incident: Open, people: People, early: Conclusion
-) -> None:
-    alice, _ = people
-    script = Script(approvers(alice), conclusions=[early], conclusion=Conclusion.ROOT_CAUSE)
-    running = await skipping_incident(script, with_figures)
-    await running.approve(alice)
-    await running.env.fast_forward(running.handle, LATER)
-    await running.approve(alice, 2)
-    report = await running.report()
-    assert report.status == Ending.RESOLVED
-    assert report.notes == (f"20 agents (estate): scripted {early}",)
-    await told(running)
 
 
 async def test_what_recovers_while_people_think_is_closed_without_a_remedy(incident: Open, people: People) -> None:
@@ -161,6 +135,18 @@ async def test_once_a_remedy_has_run_nothing_recovers_by_itself(incident: Open, 
     assert script.calls.get("measure", 0) == 0
     await running.decide(alice, kill, approved=True)
     assert (await running.report()).status == Ending.RESOLVED
+
+
+def shared(
+    person: Person, tenant: str = "test", kind: AccessKind = AccessKind.READ, approved: bool = True
+) -> SharedGrant:
+    """A shift's grant, as a person signed it."""
+    asker = Asker(tenant=tenant, incident_id="shift-x", requester=None, severity=None, answer_by_s=600, grant_s=3600)
+    book = Rulebook(policy=POLICY, policy_digest="sha256:0", ledger_id="ledger-test")
+    question = Question(kind=kind, references=("op://a/b/c",), purpose="watch")
+    request: AccessRequest = ask(asker, book, question, datetime.now(UTC), uuid.uuid4().hex)
+    decision = person.decide(requests.request_digest(request), approved)
+    return SharedGrant(request=requests.request_text(request), decisions=(decision,))
 
 
 async def test_under_a_shifts_grant_nobody_is_asked_to_read(incident: Open, people: People) -> None:
