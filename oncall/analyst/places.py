@@ -20,7 +20,7 @@ class Place:
     `evidence` is per specialist, strongest first; `links` how badly its calls to each callee went, as it measured
     them; `onsets` when each of its symptoms began (a busy host may have made one begin early); `everywhere` its
     worst symptom before the peers' share was taken away; `seen` how many specialists could tell its health; `measured`
-    whether any of them had its metrics.
+    whether any of them had a metric of it.
     """
 
     region: str

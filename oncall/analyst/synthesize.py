@@ -15,7 +15,7 @@ from oncall.model.coverage import Coverage
 from oncall.model.diagnosis import Claim, Conclusion, Diagnosis, RootCause, Suspect
 from oncall.model.finding import Finding
 from oncall.model.observation import Observation
-from oncall.model.topology import Topology
+from oncall.model.topology import Instance, Topology
 
 RANKED = 10
 # The first suspect must stand this far above the second for the evidence to name one.
@@ -106,7 +106,7 @@ def _conclude(
         if unmeasured is not None:
             return (
                 Conclusion.INCONCLUSIVE,
-                f"{where} is the first suspect, but it calls {unmeasured}, of which nothing could be measured.",
+                f"{where} is the first suspect, but it calls {unmeasured}, which nobody could measure.",
             )
         second = ranking[1] if len(ranking) > 1 else None
         if second is None or first.score >= _CLEAR * second.score:
@@ -154,16 +154,23 @@ def _beyond(places: Mapping[Key, Place], topology: Topology) -> str | None:
 
 
 def _unmeasured(first: Standing, places: Mapping[Key, Place], topology: Topology) -> str | None:
-    """A callee without telemetry that may be why the first suspect suffers; None when there is no such callee."""
+    """A callee that may be why the first suspect suffers, and that nobody has measured; None when there is none."""
     place = first.place
-    strongest = max(place.strongest(specialist) for specialist in Specialist)
+    # Not its log: a callee that writes nothing makes its caller's errors look like the caller's own.
+    own = max(place.strongest(specialist) for specialist in Specialist if specialist is not Specialist.LOGS)
     for callee in topology.callees(place.region, place.service):
         below, link = places.get((place.region, callee)), place.links.get(callee)
-        if below is None or below.measured:
+        if Instance(region=place.region, service=callee) not in topology.services:
             continue
-        # Its calls there went wrong; or nothing of its own says why it suffers.
-        blamed = link.score if link is not None else 0.0
-        if blamed >= max(NOTABLE, _MOST * place.suffering) or strongest < NOTABLE:
+        if link is not None:
+            # Calls that fail are not explained by how busy the other end's host is.
+            told = below is not None and below.symptom is not None
+            blamed = link.score >= max(NOTABLE, _MOST * place.suffering, own)
+        else:
+            # One that is called no more has no symptoms, but it is there.
+            told = below is not None and below.measured
+            blamed = own < NOTABLE
+        if blamed and not told:
             return callee
     return None
 

@@ -1,6 +1,7 @@
 """Contract: blame lands on the deepest changed callee with its nearest cause, every claim cites observations that
 exist, nothing is named without evidence or below quorum, and "no fault" is said only when all was seen."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from oncall.model.agent import Specialist
 from oncall.model.coverage import Coverage
 from oncall.model.diagnosis import Conclusion, Diagnosis
 from oncall.model.finding import Finding
-from oncall.telemetry.window import Series
+from oncall.telemetry.window import LogLines, Place, Series
 from tests.analyst.worlds import REGIONS, SERVICES, TOPOLOGY, analysis, findings, joined, lines, points, step, window
 
 Changes = dict[tuple[str, str, str], Series]
@@ -40,31 +41,78 @@ async def test_the_deepest_changed_callee_is_blamed() -> None:
 
 
 FAILING_FRONT = ("north", "front", "error_rate(%)")
+FULL_POOL = {("north", "front", "pool_waiting(count)"): step(0, 30)}
+REFUSED = {
+    ("north", "front"): joined(
+        lines(60, "ok", 110, "INFO"), lines(40, "upstream middle: connection refused", 9, traces="t")
+    )
+}
 
 
-async def without_middle(changes: Changes) -> Diagnosis:
-    """The diagnosis when nothing is measured of the middle, by a quorum that this is no matter for."""
-    seen = window(changes)
-    left = {place: metrics for place, metrics in seen.series.items() if place != ("north", "middle")}
-    every = await findings(replace(seen, series=left))
+def failing_calls(rate: float) -> Changes:
+    """So many of the front's calls to the middle fail a second."""
+    return {("north", "front", "client_errors(1/s):middle"): step(0, rate)}
+
+
+async def without_middle(
+    changes: Changes, logs: dict[Place, LogLines] | None = None, left: Collection[str] = ()
+) -> Diagnosis:
+    """The diagnosis when the front fails and no more is measured of the middle than the metrics that are `left`, by a
+    quorum that this is no matter for."""
+    seen = window({FAILING_FRONT: step(0, 90), **changes}, logs)
+    dark = {metric: values for metric, values in seen.metrics("north", "middle").items() if metric in left}
+    every = await findings(replace(seen, series={**seen.series, ("north", "middle"): dark}))
     return synthesize(every, TOPOLOGY, Coverage(planned=len(every), completed=len(every)), 0.5).diagnosis
 
 
-@pytest.mark.parametrize("calls", [{}, {("north", "front", "client_errors(1/s):middle"): step(0, 5)}])
-async def test_a_caller_is_not_blamed_for_a_callee_that_nobody_could_measure(calls: Changes) -> None:
-    sick = {FAILING_FRONT: step(0, 90), **calls}
-    assert (await analysis(window(sick))).diagnosis.conclusion is Conclusion.ROOT_CAUSE
-    blind = await without_middle(sick)
+@pytest.mark.parametrize(
+    ("changes", "logs", "left"),
+    [
+        ({}, None, ()),
+        (failing_calls(5), None, ()),
+        # A process that is gone writes no log: its caller's errors look like the caller's own.
+        ({}, REFUSED, ()),
+        # What else gives out is no reason where the calls fail more.
+        ({**failing_calls(5), ("north", "front", "pool_waiting(count)"): step(0, 7)}, None, ()),
+        # Its host is seen, it is not.
+        (failing_calls(5), None, ("cpu(%)",)),
+    ],
+)
+async def test_a_caller_is_not_blamed_for_a_callee_that_nobody_could_measure(
+    changes: Changes, logs: dict[Place, LogLines] | None, left: Collection[str]
+) -> None:
+    blind = await without_middle(changes, logs, left)
     assert blind.conclusion is Conclusion.INCONCLUSIVE
     assert blind.ranked[0].service == "front"
-    assert "it calls middle, of which nothing could be measured" in blind.summary
+    assert "it calls middle, which nobody could measure" in blind.summary
 
 
-async def test_a_caller_with_a_cause_of_its_own_is_blamed_whatever_its_callee_hides() -> None:
-    sick = {FAILING_FRONT: step(0, 90), ("north", "front", "pool_waiting(count)"): step(0, 30)}
-    root = (await without_middle(sick)).root_cause
+@pytest.mark.parametrize("calls", [{}, failing_calls(0.3), failing_calls(5)])
+async def test_a_caller_with_a_stronger_cause_of_its_own_is_blamed_whatever_its_callee_hides(calls: Changes) -> None:
+    root = (await without_middle({**FULL_POOL, **calls})).root_cause
     assert root is not None
     assert (root.service, root.specialist) == ("front", Specialist.DATABASE)
+
+
+async def test_a_caller_whose_calls_are_well_is_blamed_though_its_callee_is_dark() -> None:
+    root = (await without_middle({("north", "front", "client_errors(1/s):middle"): step(0, 0)})).root_cause
+    assert root is not None
+    assert root.service == "front"
+
+
+async def test_a_caller_that_fails_before_it_calls_is_blamed_though_its_callee_has_no_traffic_left() -> None:
+    root = (await without_middle({}, left=("cpu(%)", "pool_waiting(count)"))).root_cause
+    assert root is not None
+    assert root.service == "front"
+
+
+async def test_less_that_was_looked_at_is_no_reason_to_blame_more() -> None:
+    every = [each for each in await findings(window({FAILING_FRONT: step(0, 90)})) if each.service == "front"]
+    here = [finding for finding in every if finding.region == "north"]
+    coverage = Coverage(planned=len(here), completed=len(here))
+    diagnosis = synthesize(here, TOPOLOGY, coverage, 0.8).diagnosis
+    assert diagnosis.conclusion is Conclusion.INCONCLUSIVE
+    assert "it calls middle" in diagnosis.summary
 
 
 async def test_errors_of_its_own_without_another_subject_are_for_the_logs() -> None:

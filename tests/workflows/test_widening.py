@@ -82,7 +82,7 @@ async def test_an_incident_widens_when_the_telemetry_of_its_service_is_removed(s
     assert removed.diagnosis.conclusion is Conclusion.INCONCLUSIVE
     # Its caller fails for all to see. That is no reason to blame it for what nobody could see.
     assert removed.diagnosis.ranked[0].service == "front"
-    assert "middle, of which nothing could be measured" in removed.diagnosis.summary
+    assert "middle, which nobody could measure" in removed.diagnosis.summary
     assert "no metrics with a past of middle in north" in removed.diagnosis.blind
     assert planned(removed) == [5, 15, 50, 60]
 
