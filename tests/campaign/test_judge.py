@@ -317,8 +317,13 @@ def test_an_agent_that_was_acknowledged_must_not_be_ordered_again() -> None:
     assert agents.account(history[:3], {}).wasted == ()
 
 
+def deaf() -> Follower:
+    """One that asks no server."""
+    return Follower(None, lambda _: None)  # type: ignore[arg-type]  # it is told of the events here
+
+
 def test_a_history_that_the_server_tells_otherwise_after_a_restart_is_noticed() -> None:
-    follower = Follower(None, lambda _: None)  # type: ignore[arg-type]  # it is told of the events here
+    follower = deaf()
     for event in (scheduled(1), started(2, 1, attempt=1), scheduled(1)):
         follower.take(event)
     assert follower.rewritten == []
@@ -327,7 +332,7 @@ def test_a_history_that_the_server_tells_otherwise_after_a_restart_is_noticed() 
 
 
 def test_a_workflow_task_that_is_tried_once_more_is_shown_but_not_written() -> None:
-    follower = Follower(None, lambda _: None)  # type: ignore[arg-type]  # it is told of the events here
+    follower = deaf()
     for kind in ("WORKFLOW_TASK_SCHEDULED", "WORKFLOW_TASK_STARTED"):
         shown = HistoryEvent(event_id=2, event_type=EventType.Value(f"EVENT_TYPE_{kind}"))
         follower.take(shown)

@@ -2,24 +2,23 @@
 shift's grant instead of a question, and measurements that outrank what agents say. Scripted steps on a real server."""
 
 import asyncio
-import uuid
 from datetime import UTC, datetime
 
 import pytest
 
 from oncall.model import names
-from oncall.model.access import AccessKind, AccessRequest, GateStatus, SharedGrant
+from oncall.model.access import AccessKind, GateStatus, SharedGrant
 from oncall.model.action import Outcome
 from oncall.model.alert import Severity
 from oncall.model.diagnosis import Conclusion
 from oncall.model.incident import Ending, Phase
 from oncall.rules import approvals
-from oncall.rules.asking import Asker, Question, Rulebook, ask
 from oncall.temporal.replay import replay
 from oncall.trust import requests
 from tests.people import Person, approvers
 from tests.workflows.conftest import Incident, Open
-from tests.workflows.scripted import POLICY, SYMPTOM, Script
+from tests.workflows.on_call import shared
+from tests.workflows.scripted import SYMPTOM, Script
 
 People = tuple[Person, Person]
 
@@ -135,18 +134,6 @@ async def test_once_a_remedy_has_run_nothing_recovers_by_itself(incident: Open, 
     assert script.calls.get("measure", 0) == 0
     await running.decide(alice, kill, approved=True)
     assert (await running.report()).status == Ending.RESOLVED
-
-
-def shared(
-    person: Person, tenant: str = "test", kind: AccessKind = AccessKind.READ, approved: bool = True
-) -> SharedGrant:
-    """A shift's grant, as a person signed it."""
-    asker = Asker(tenant=tenant, incident_id="shift-x", requester=None, severity=None, answer_by_s=600, grant_s=3600)
-    book = Rulebook(policy=POLICY, policy_digest="sha256:0", ledger_id="ledger-test")
-    question = Question(kind=kind, references=("op://a/b/c",), purpose="watch")
-    request: AccessRequest = ask(asker, book, question, datetime.now(UTC), uuid.uuid4().hex)
-    decision = person.decide(requests.request_digest(request), approved)
-    return SharedGrant(request=requests.request_text(request), decisions=(decision,))
 
 
 async def test_under_a_shifts_grant_nobody_is_asked_to_read(incident: Open, people: People) -> None:
