@@ -45,6 +45,8 @@ SHORTEST_READ = timedelta(seconds=30)
 """A READ grant that ends sooner is not worth starting anything under."""
 
 
+CANCELLED = "cancelled with the incident"
+
 OFFERS_KEPT = 10
 """Grants that are kept until they can be checked; the opening's own comes first."""
 
@@ -274,10 +276,14 @@ class IncidentWorkflow:
         try:
             finding = await start(steps.INVESTIGATE, task, f"{agent.specialist} · {agent.service} · {agent.region}")
             self._journal.agent_completed(agent, finding)
+        except asyncio.CancelledError:
+            # An answer that comes together with the cancel is given up for it. Raised, this would end the wave before
+            # its other agents are counted.
+            self._journal.agent_failed(agent, coverage.AgentOutcome.SKIPPED, CANCELLED)
         except ActivityError as error:
             why = failure(error)
             if is_cancelled_exception(error):
-                self._journal.agent_failed(agent, coverage.AgentOutcome.SKIPPED, "cancelled with the incident")
+                self._journal.agent_failed(agent, coverage.AgentOutcome.SKIPPED, CANCELLED)
             else:
                 self._journal.agent_failed(agent, coverage.failure(why.code, why.timed_out), why.line)
         workflow.set_current_details(self._journal.details())

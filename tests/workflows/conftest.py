@@ -86,10 +86,10 @@ Open = Callable[..., Awaitable[Incident]]
 
 
 @asynccontextmanager
-async def working(client: Client, script: Script) -> AsyncIterator[None]:
-    """Workers for every queue, whose steps answer as the script says."""
+async def working(client: Client, script: Script, *queues: Queue) -> AsyncIterator[None]:
+    """Workers for every queue, or for these, whose steps answer as the script says."""
     async with AsyncExitStack() as stack:
-        for queue in Queue:
+        for queue in queues or Queue:
             await stack.enter_async_context(
                 Worker(
                     client,
@@ -107,8 +107,10 @@ async def _incidents(env: WorkflowEnvironment) -> AsyncIterator[Open]:
     client: Client = env.client
     async with AsyncExitStack() as stack:
 
-        async def start(script: Script, change: Callable[[Opening], Opening] = lambda o: o) -> Incident:
-            await stack.enter_async_context(working(client, script))
+        async def start(
+            script: Script, change: Callable[[Opening], Opening] = lambda o: o, queues: tuple[Queue, ...] = ()
+        ) -> Incident:
+            await stack.enter_async_context(working(client, script, *queues))
             incident_id = f"incident-{uuid.uuid4().hex[:8]}"
             handle = await client.start_workflow(
                 IncidentWorkflow.run, change(opening(incident_id)), id=incident_id, task_queue=Queue.ORCHESTRATE

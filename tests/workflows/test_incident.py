@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 
 from oncall.cli import sshkeys
 from oncall.model import names
@@ -13,12 +14,13 @@ from oncall.model.action import Outcome
 from oncall.model.diagnosis import Conclusion
 from oncall.model.errors import ErrorCode, Retryable, Terminal
 from oncall.model.incident import Ending, Phase
+from oncall.model.names import Queue
 from oncall.model.opening import Opening
 from oncall.model.policy import Policy, Verdict
 from oncall.temporal.replay import replay
 from oncall.trust import requests
 from tests.people import Person, approvers
-from tests.workflows.conftest import Incident, Open
+from tests.workflows.conftest import Incident, Open, working
 from tests.workflows.scripted import POLICY, Script
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -323,6 +325,32 @@ async def test_a_cancel_in_a_wave_still_closes_with_a_report(incident: Open, peo
     # Some may have answered before the cancel came.
     assert report.coverage.completed + report.coverage.skipped == 20
     assert report.coverage.failed == 0
+
+
+async def _answered(running: Incident) -> int:
+    history = await running.handle.fetch_history()
+    return sum(event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED for event in history.events)
+
+
+async def test_agents_whose_answers_come_together_with_a_cancel_are_counted(incident: Open, people: People) -> None:
+    alice, _ = people
+    script = Script(approvers(alice), hold_investigation=asyncio.Event())
+    assert script.hold_investigation is not None
+    running = await incident(script, queues=tuple(queue for queue in Queue if queue is not Queue.ORCHESTRATE))
+    async with working(running.env.client, script, Queue.ORCHESTRATE), asyncio.timeout(30):
+        await running.approve(alice)
+        while len(script.agents) < 20:
+            await asyncio.sleep(0.05)
+    # Nobody runs the workflow now: it hears of the answers and of the cancel at once.
+    script.hold_investigation.set()
+    await running.handle.cancel()
+    async with asyncio.timeout(30):
+        while await _answered(running) < 20:
+            await asyncio.sleep(0.05)
+    async with working(running.env.client, script, Queue.ORCHESTRATE):
+        report = await running.report()
+    assert report.status == Ending.ABORTED
+    assert report.coverage.completed + report.coverage.skipped == 20
 
 
 @pytest.mark.parametrize("longest_s", [3600, 600])
